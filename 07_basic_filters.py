@@ -1,0 +1,247 @@
+"""Lesson 1: choose a kernel, and see what tf.nn.conv2d does with it to a picture.
+
+    python 07_basic_filters.py
+    python 07_basic_filters.py --custom "1 1 1; 1 1 1; 1 1 1" --kernels identity blur
+    tensorboard --logdir graphs
+
+tf.nn.conv2d convolves a batch of images [batch, height, width, in_channels] with a kernel
+[height, width, in_channels, out_channels]. Nothing is trained here: the kernels are those of
+kernels.py, or your own. In lesson 2, 07_convnet_mnist.py, the network learns them.
+"""
+import argparse
+import os
+
+import numpy as np
+
+import figures
+import kernels
+import utils
+
+
+def parse_flags(arguments=None):
+    parser = utils.Flags(__doc__.splitlines()[0])
+    parser.add_argument('--image', default=os.path.join(utils.HERE, 'data', 'chihuahua.jpg'),
+                        help='the picture to filter')
+    parser.add_argument('--kernels', nargs='+', metavar='NAME', choices=list(kernels.KERNELS),
+                        default=list(kernels.KERNELS), help='which kernels to apply')
+    parser.add_argument('--custom', type=custom_kernel, metavar='"0 -1 0; -1 5 -1; 0 -1 0"',
+                        help='a kernel of your own, rows separated by semicolons, up to 31 x 31')
+    parser.add_argument('--stride', type=utils.number(int, 1, 1000), default=1,
+                        help='take every so-manieth pixel, in both directions')
+    parser.add_argument('--padding', choices=['SAME', 'VALID'], default='SAME',
+                        help='SAME: zeros around the picture; VALID: only where the kernel fits')
+    parser.add_argument('--output', default=os.path.join(utils.HERE, 'figures', 'basic_filters.png'),
+                        help='the figure to write; conv_ops.png is written beside it')
+    parser.add_argument('--log-dir', default=os.path.join(utils.HERE, 'graphs', 'basic_filters'),
+                        help='where to write the graph and the pictures for TensorBoard')
+    parser.add_argument('--no-show', action='store_true', help='open no window')
+    return parser.parse_args(arguments)
+
+
+def custom_kernel(text):
+    try:
+        return kernels.matrix_from_text(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(
+            'expected rows of numbers like "0 -1 0; -1 5 -1; 0 -1 0", found {!r}: {}'.format(text, error))
+
+
+if __name__ == '__main__':
+    FLAGS = parse_flags()  # before TensorFlow loads, so that --help answers at once
+
+with utils.quiet_start():
+    import tensorflow.compat.v1 as tf
+    tf.disable_v2_behavior()
+    tf.config.experimental.list_physical_devices()
+
+
+def filter_grey(grey, matrices, stride, padding):
+    """grey [1, height, width, 1] -> {name: [1, out_height, out_width, 1]}.
+
+    All kernels of one size lie side by side on the output axis, [h, w, 1, K]: one conv2d, one
+    output channel per kernel. This is exactly what conv1 of lesson 2 does with its 32 kernels.
+    """
+    outputs = {}
+    for size in sorted({matrix.shape for matrix in matrices.values()}):  # 3x3, and perhaps your own
+        names = [name for name in matrices if matrices[name].shape == size]
+        stacked = np.concatenate([kernels.grey_kernel(matrices[name]) for name in names], axis=3)
+        output = tf.nn.conv2d(grey, stacked, strides=[1, stride, stride, 1], padding=padding)
+        outputs.update(zip(names, tf.split(output, len(names), axis=3)))
+    return outputs
+
+
+def filter_rgb(image, matrices, stride, padding):
+    """image [1, height, width, 3] -> {name: [1, out_height, out_width, 3]}: one conv2d per kernel."""
+    outputs = {}
+    for name, matrix in matrices.items():
+        with tf.name_scope(name):
+            outputs[name] = tf.nn.conv2d(image, kernels.rgb_kernel(matrix),
+                                         strides=[1, stride, stride, 1], padding=padding)
+    return outputs
+
+
+def compare_operations(image):
+    """The lecture's three operations, on image [1, height, width, 3] with the emboss kernel.
+
+    Returns {name: (kernel shapes, output [1, height, width, 3])}. SEPIA mixes the channels:
+    row = colour in, column = colour out. The separable convolution does the same as conv2d in
+    two steps, the channels one by one first, then the mixing, with 36 weights for 81.
+    """
+    sepia = np.array([[.393, .349, .272],
+                      [.769, .686, .534],
+                      [.189, .168, .131]], np.float32) / 1.351  # so that no white exceeds 1
+    mixing = kernels.KERNELS['emboss'][:, :, np.newaxis, np.newaxis] * sepia  # [3, 3, 3, 3]
+    depthwise = kernels.depthwise_kernel(kernels.KERNELS['emboss'], channels=3)  # [3, 3, 3, 1]
+    pointwise = sepia[np.newaxis, np.newaxis]  # [1, 1, 3, 3]
+    strides = [1, 1, 1, 1]
+    return {
+        'conv2d': ([mixing.shape], tf.nn.conv2d(image, mixing, strides, 'SAME')),
+        'depthwise_conv2d': ([depthwise.shape], tf.nn.depthwise_conv2d(image, depthwise, strides, 'SAME')),
+        'separable_conv2d': ([depthwise.shape, pointwise.shape],
+                             tf.nn.separable_conv2d(image, depthwise, pointwise, strides, 'SAME'))}
+
+
+def displayed(output, matrix):
+    """What a screen can show of an output: uint8, 0 to 255, the one scale that all pictures share.
+
+    A kernel that sums to 0 answers around 0, so its magnitude is shown. Values outside [0, 1]
+    are clipped; nothing is stretched to full contrast.
+    """
+    if sums_to_zero(matrix):
+        output = tf.abs(output)
+    return tf.image.convert_image_dtype(output, tf.uint8, saturate=True)
+
+
+def sums_to_zero(matrix):
+    return abs(matrix.sum()) < 1e-5
+
+
+def matrix_lines(matrix):
+    return [' '.join('{:6g}'.format(value) for value in row) for row in matrix]
+
+
+def caption(matrix):
+    lines = matrix_lines(matrix) if matrix.shape == (3, 3) else ['{} x {} numbers'.format(*matrix.shape)]
+    how = 'magnitude' if sums_to_zero(matrix) else 'clipped to [0, 1]'
+    return '\n'.join(['sum {:.4g}, {}'.format(matrix.sum(), how)] + lines)
+
+
+def print_kernels(matrices, grey, rgb):
+    print('\n{:14}{:>6}  {:18}  {:18}  {}'.format('kernel', 'sum', 'grey output', 'RGB output', 'matrix'))
+    for name, matrix in matrices.items():
+        lines = matrix_lines(matrix)
+        print('{:14}{:6.4g}  {:18}  {:18}  {}'.format(
+            name, matrix.sum(), str(grey[name].shape), str(rgb[name].shape), lines[0]))
+        for line in lines[1:]:
+            print(' ' * 60 + line)
+
+
+def print_one_pixel(name, matrix, grey, output, stride, padding):
+    """The arithmetic behind one output value: where the kernel changes the picture most.
+
+    grey: [height, width], output: [out_height, out_width]; matrix: [h, w].
+    """
+    h, w = matrix.shape
+    top, left = 0, 0
+    if padding == 'SAME':  # TensorFlow puts half of the zeros before; an odd one goes behind
+        top, left = [max((out - 1) * stride + size - full, 0) // 2
+                     for out, size, full in zip(output.shape, matrix.shape, grey.shape)]
+    change = np.abs(output - grey[::stride, ::stride][:output.shape[0], :output.shape[1]])
+    y, x = np.unravel_index(change.argmax(), change.shape)
+    padded = np.pad(grey, [(top, h), (left, w)], mode='constant')
+    patch = padded[y * stride:, x * stride:][:h, :w]
+    product = patch * matrix
+    print('\nOne pixel by hand: {}, grey, row {}, column {} of the output'.format(name, y, x))
+    if w <= 5:
+        width = 9 * w + 3
+        print('  {:{width}}{:{width}}{}'.format('  patch', '  x kernel', '  = product', width=width))
+        for lines in zip(patch, matrix, product):
+            print('  ' + ''.join('{:{width}}'.format(' '.join('{:8.4f}'.format(value) for value in line),
+                                                     width=width) for line in lines).rstrip())
+    equal = abs(product.sum() - output[y, x]) <= 1e-5 * max(1, np.abs(product).sum())
+    print('  sum of the product {:11.6f}\n  tf.nn.conv2d gave  {:11.6f}  {}'.format(
+        product.sum(), output[y, x], '(equal)' if equal else '(NOT EQUAL)'))
+
+
+def print_output_shapes(height, width):
+    """The shapes are TensorFlow's own inference, in a graph apart from the lesson's."""
+    print('\nOutput shape of tf.nn.conv2d with a 3 x 3 kernel on this picture in grey'
+          '\n  stride  {:20}{}'.format('SAME', 'VALID'))
+    with tf.Graph().as_default():
+        grey = tf.placeholder(tf.float32, [1, height, width, 1])
+        for stride in 1, 2, 3:
+            shapes = []
+            for padding in 'SAME', 'VALID':
+                try:
+                    conv = tf.nn.conv2d(grey, kernels.BLUR_FILTER, [1, stride, stride, 1], padding)
+                    shapes.append(str(tuple(conv.shape.as_list())))
+                except ValueError:
+                    shapes.append('too small for it')
+            print('  {:<8}{:20}{}'.format(stride, *shapes))
+
+
+def main(flags):
+    matrices = {name: kernels.KERNELS[name] for name in flags.kernels}
+    if flags.custom is not None:
+        matrices['custom'] = flags.custom
+    pixels = utils.read_image(flags.image)
+    height, width, _ = pixels.shape
+    if flags.padding == 'VALID' and any(h > height or w > width for h, w in
+                                        (matrix.shape for matrix in matrices.values())):
+        raise utils.UserError('{}: a picture of {} x {} pixels is smaller than the kernel; use --padding SAME'
+                              .format(flags.image, width, height))
+    print('{}: {} x {} pixels, RGB, values from 0 to 1'.format(flags.image, width, height))
+
+    image = tf.placeholder(tf.float32, [1, height, width, 3], name='image')
+    with tf.name_scope('grey'):
+        grey = tf.image.rgb_to_grayscale(image)
+        grey_outputs = filter_grey(grey, matrices, flags.stride, flags.padding)
+    with tf.name_scope('rgb'):
+        rgb_outputs = filter_rgb(image, matrices, flags.stride, flags.padding)
+    with tf.name_scope('operations'):
+        operations = compare_operations(image)
+    outputs = {'grey': grey_outputs, 'rgb': rgb_outputs,
+               'operations': {name: output for name, (_, output) in operations.items()}}
+    with tf.name_scope('shown'):
+        shown = {kind: {name: displayed(output, matrices.get(name, kernels.KERNELS['emboss']))
+                        for name, output in outputs[kind].items()} for kind in outputs}
+        original = {'grey': displayed(grey, kernels.KERNELS['identity']),
+                    'rgb': displayed(image, kernels.KERNELS['identity'])}
+        for kind in shown:
+            for name, picture in shown[kind].items():
+                tf.summary.image('{}/{}'.format(kind, name), picture)
+        summaries = tf.summary.merge_all()
+
+    with tf.Session() as session:  # one run computes everything
+        grey, outputs, shown, original, events = session.run(
+            [grey, outputs, shown, original, summaries], feed_dict={image: pixels[np.newaxis]})
+    with tf.summary.FileWriter(flags.log_dir, tf.get_default_graph()) as writer:
+        writer.add_summary(events)
+
+    print_kernels(matrices, outputs['grey'], outputs['rgb'])
+    name = 'custom' if 'custom' in matrices else 'blur' if 'blur' in matrices else flags.kernels[0]
+    print_one_pixel(name, matrices[name], grey[0, :, :, 0], outputs['grey'][name][0, :, :, 0],
+                    flags.stride, flags.padding)
+    print_output_shapes(height, width)
+    conv2d, separable = outputs['operations']['conv2d'], outputs['operations']['separable_conv2d']
+    print('\nconv2d and separable_conv2d differ by at most {:.1e}'.format(np.abs(conv2d - separable).max()))
+
+    plt = figures.pyplot(window=not flags.no_show)
+    panels = {kind: [('original' if kind == 'grey' else '', kind, original[kind][0])] for kind in original}
+    for name, matrix in matrices.items():
+        panels['grey'].append((name, caption(matrix), shown['grey'][name][0]))
+        panels['rgb'].append(('', 'rgb', shown['rgb'][name][0]))
+    figures.draw_pictures(flags.output, [panels[kind][start:start + 5] for start in range(0, len(panels['rgb']), 5)
+                                       for kind in ('grey', 'rgb')])
+    operations_path = os.path.join(os.path.dirname(flags.output), 'conv_ops.png')
+    figures.draw_pictures(operations_path, [
+        [('original', str(pixels.shape), original['rgb'][0])] +
+        [(name, 'kernel {}'.format(' and '.join(str(list(shape)) for shape in shapes)), shown['operations'][name][0]) for name, (shapes, _) in operations.items()]])
+    print('\nFigures       {}\n              {}\nTensorBoard   tensorboard --logdir {}'.format(
+        flags.output, operations_path, os.path.dirname(flags.log_dir)))
+    figures.show_windows(plt)
+
+
+if __name__ == '__main__':
+    with utils.errors_in_one_line():
+        main(FLAGS)

@@ -1,0 +1,304 @@
+"""Lesson 2: a convolutional network on MNIST that learns its kernels.
+
+    python 07_convnet_mnist.py --epochs 10
+    tensorboard --logdir graphs
+
+    images         28 x 28 x 1    a digit, 0 to 1
+    conv1          28 x 28 x 32   32 kernels 5 x 5 x 1, SAME, stride 1, relu
+    pool1          14 x 14 x 32   the largest of each 2 x 2
+    conv2          14 x 14 x 64   64 kernels 5 x 5 x 32, SAME, stride 1, relu
+    pool2           7 x  7 x 64   the largest of each 2 x 2
+    fc                   1024     3136 x 1024 weights, relu, dropout in training
+    softmax_linear         10     1024 x 10 weights; softmax makes them probabilities
+
+On the 10,000 test digits it reaches at least 0.99 after 1 epoch and 0.995 after 10; the
+lecture has 0.9111 and 0.9692. Please keep this file plain and linear.
+"""
+import argparse
+import os
+import tempfile
+
+import numpy as np
+from tqdm import tqdm
+
+import figures
+import kernels
+import utils
+
+LECTURE = {1: .9111, 2: .9401, 3: .9494, 5: .9549, 10: .9692, 25: .9736, 40: .9793, 50: .9804}
+EVALUATION_BATCH = 500  # images
+SUMMARY_STEPS = 20  # training steps from one point of TensorBoard's curves to the next
+
+
+def parse_flags(arguments=None):
+    flags = utils.Flags(__doc__.splitlines()[0])
+    add = flags.add_argument
+    add('--epochs', type=utils.number(int, 1), default=10, help='how often to see every training digit, in all')
+    add('--batch-size', type=utils.number(int, 1), default=128, help='images per step')
+    add('--learning-rate', type=utils.number(float, 0, above=True), default=1e-3, help='of Adam, in epoch 1')
+    add('--decay', type=utils.number(float, 0, 1, above=True), default=0.95,
+        help='the learning rate shrinks by this factor after each epoch; 1: it stays')
+    add('--keep-prob', type=utils.number(float, 0, 1, above=True), default=0.75,
+        help='share of the 1024 units that dropout keeps; 1: no dropout')
+    add('--average', type=utils.number(float, 0, 0.999999), default=0.999,
+        help='decay of the moving average of the weights, with which it is evaluated; 0: no average')
+    add('--shift', type=utils.number(int, 0, 27), default=1,
+        help='move each training digit by up to so many pixels in x and y; 0: leave it in place')
+    add('--seed', type=utils.number(int, 0, 2**31 - 1), default=0, help='of everything random')
+    add('--data-dir', default=utils.MNIST_DIR, help='MNIST, or any data set in its format')
+    add('--checkpoint-dir', default=os.path.join(utils.HERE, 'checkpoints', 'convnet_mnist'),
+        help='where training is saved, and found again by the next run')
+    add('--log-dir', default=os.path.join(utils.HERE, 'graphs', 'convnet_mnist'), help='for TensorBoard')
+    add('--figure-dir', default=os.path.join(utils.HERE, 'figures'), help='for the figures')
+    add('--device', choices=['auto', 'cpu', 'gpu'], default='auto', help='auto: the GPU if there is one')
+    add('--bf16', action='store_true', help='compute in bfloat16 where the processor can: faster')
+    add('--restart', action='store_true', help='move earlier checkpoints and logs aside and start anew')
+    add('--dry-run', action='store_true', help='one batch through everything, in seconds; keeps nothing')
+    return flags.parse_args(arguments)
+
+
+if __name__ == '__main__':
+    FLAGS = parse_flags()  # before TensorFlow loads, so that --help and a mistyped flag answer at once
+
+with utils.quiet_start():
+    import tensorflow.compat.v1 as tf
+    tf.disable_v2_behavior()
+    GPUS = tf.config.experimental.list_physical_devices('GPU')
+tf.logging.set_verbosity(tf.logging.ERROR)  # a lesson in TensorFlow 1.x need not hear what is deprecated
+
+
+# ---- The network: one function and one variable scope per layer ----------------------------------
+
+def conv_relu(images, filters, name, seed):
+    """[n, h, w, c] -> [n, h, w, filters]: 5 x 5 kernels, one per output channel, then relu."""
+    with tf.variable_scope(name) as scope:
+        weights = tf.get_variable('weights', [5, 5, images.shape[3], filters], initializer=initial_weights(seed))
+        biases = tf.get_variable('biases', [filters], initializer=tf.zeros_initializer())
+        conv = tf.nn.conv2d(images, weights, strides=[1, 1, 1, 1], padding='SAME')
+        return tf.nn.relu(conv + biases, name=scope.name)
+
+
+def maxpool(images, name):
+    """[n, h, w, c] -> [n, h/2, w/2, c]"""
+    with tf.variable_scope(name):
+        return tf.nn.max_pool(images, ksize=[1, 2, 2, 1], strides=[1, 2, 2, 1], padding='SAME')
+
+
+def linear(inputs, units, initializer):
+    """[n, inputs] -> [n, units], in the variable scope of the caller."""
+    weights = tf.get_variable('weights', [inputs.shape[1], units], initializer=initializer)
+    biases = tf.get_variable('biases', [units], initializer=tf.zeros_initializer())
+    return tf.matmul(inputs, weights) + biases
+
+
+def initial_weights(seed, scale=2.0):
+    """Standard deviation sqrt(scale / inputs); the 2 makes up for relu, which halves the signal.
+
+    With a seed of its own, each variable starts equal on TensorFlow 1.15 and 2.x.
+    """
+    return tf.variance_scaling_initializer(scale, seed=seed)
+
+
+def dropout(inputs, keep_prob, seed, step):
+    """Zeroes each unit with probability 1 - keep_prob and scales the others by 1 / keep_prob.
+
+    The mask depends on (seed, step) alone. That of tf.nn.dropout would start over in every
+    session, and a resumed run would differ from one that was never stopped.
+    """
+    kept = tf.random.stateless_uniform(tf.shape(inputs), seed=tf.stack([seed, step])) < keep_prob
+    return inputs * tf.cast(kept, tf.float32) / keep_prob
+
+
+def inference(images, seed=0, keep_prob=1.0, step=None):
+    """images [n, 28, 28, 1], 0 to 1 -> every layer's output by name; 'softmax_linear' has the logits [n, 10]."""
+    conv1 = conv_relu(images, 32, 'conv1', 10 * seed + 1)
+    pool1 = maxpool(conv1, 'pool1')
+    conv2 = conv_relu(pool1, 64, 'conv2', 10 * seed + 2)
+    pool2 = maxpool(conv2, 'pool2')
+    with tf.variable_scope('fc'):
+        fc = tf.nn.relu(linear(tf.reshape(pool2, [-1, 7 * 7 * 64]), 1024,
+                               initial_weights(10 * seed + 3)))
+        if keep_prob < 1:
+            fc = dropout(fc, keep_prob, seed, step)
+    with tf.variable_scope('softmax_linear'):
+        logits = linear(fc, 10, initial_weights(10 * seed + 4, scale=1.0))
+    return {'conv1': conv1, 'pool1': pool1, 'conv2': conv2, 'pool2': pool2, 'fc': fc, 'softmax_linear': logits}
+
+
+# ---- Loss, training, evaluation ------------------------------------------------------------------
+
+def cross_entropy(logits, labels):
+    """logits [n, 10], labels [n] -> the mean over the batch, a scalar; ln 10 = 2.3 for pure guessing."""
+    with tf.name_scope('loss'):
+        return tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(logits=logits, labels=labels))
+
+
+def training(loss, step, learning_rate, average):
+    """Returns the op that does one step of Adam, and the moving averages that it keeps (or None)."""
+    train_op = tf.train.AdamOptimizer(learning_rate).minimize(loss, global_step=step)
+    if average == 0:
+        return train_op, None
+    averages = tf.train.ExponentialMovingAverage(average, num_updates=step)  # shorter in the first steps
+    with tf.control_dependencies([train_op]):
+        return averages.apply(tf.trainable_variables()), averages
+
+
+def evaluation(images, labels, averages):
+    """Returns an op that counts the correct ones in a batch.
+
+    Calls the network a second time: reuse shares the variables, and the getter puts the moving
+    average of each in its place. No dropout here, and nothing that trains.
+    """
+    def averaged(getter, *args, **kwargs):
+        variable = getter(*args, **kwargs)
+        return averages.average(variable) if averages else variable
+
+    with tf.name_scope('accuracy'), \
+            tf.variable_scope(tf.get_variable_scope(), reuse=True, custom_getter=averaged):
+        logits = inference(images)['softmax_linear']
+        return tf.reduce_sum(tf.cast(tf.equal(tf.argmax(logits, 1), tf.cast(labels, tf.int64)), tf.int32))
+
+
+def batches(digits, batch_size, shift, seed, epoch, first):
+    """Yields the (images, labels) of an epoch from batch number `first` on, the last one smaller.
+
+    Order and shifts depend on (seed, epoch) alone, so a resumed run goes on where it stopped.
+    """
+    random = np.random.RandomState([seed, epoch])
+    order = random.permutation(len(digits.labels))
+    corners = random.randint(0, 2 * shift + 1, size=[len(order), 2, 1, 1])  # of the 28 x 28 to cut out
+    side = np.arange(28)
+    for start in range(first * batch_size, len(order), batch_size):
+        chosen = order[start:start + batch_size]
+        y, x = corners[start:start + batch_size].transpose(1, 0, 2, 3)
+        padded = np.pad(digits.images[chosen], [(0, 0), (shift, shift), (shift, shift)], mode='constant')
+        yield padded[np.arange(len(chosen))[:, None, None], y + side[:, None], x + side], digits.labels[chosen]
+
+
+def session_config(device, bf16):
+    config = tf.ConfigProto(inter_op_parallelism_threads=1,  # one op at a time, each on all cores: fastest
+                            allow_soft_placement=True)
+    config.gpu_options.allow_growth = True  # take only the GPU memory that is needed
+    if device == 'cpu':
+        config.device_count['GPU'] = 0
+    if bf16:
+        config.graph_options.rewrite_options.auto_mixed_precision_onednn_bfloat16 = 1  # ON
+    return config
+
+
+def train(flags, mnist):
+    steps_per_epoch = -(-len(mnist.train.labels) // flags.batch_size)  # rounded up: no digit is left out
+    with tf.name_scope('data'):
+        images = tf.placeholder(tf.uint8, [None, 28, 28], name='images')
+        labels = tf.placeholder(tf.uint8, [None], name='labels')
+        scaled = tf.cast(images, tf.float32)[..., tf.newaxis] / 255
+        targets = tf.cast(labels, tf.int32)
+    with tf.variable_scope('train'):
+        step = tf.get_variable('global_step', [], tf.int64, tf.zeros_initializer(), trainable=False)
+        notes = tf.get_variable('notes', initializer='', trainable=False)  # text that a checkpoint carries
+    layers = inference(scaled, flags.seed, flags.keep_prob, step)
+    loss = cross_entropy(layers['softmax_linear'], targets)
+    with tf.name_scope('train/'):  # the slash opens the box of that name again
+        learning_rate = tf.train.exponential_decay(flags.learning_rate, step, steps_per_epoch,
+                                                   flags.decay, staircase=True)
+        train_op, averages = training(loss, step, learning_rate, flags.average)
+        summary = tf.summary.merge([tf.summary.scalar('loss', loss),
+                                    tf.summary.scalar('learning_rate', learning_rate)])
+        initialize = tf.global_variables_initializer()
+        saver = tf.train.Saver(max_to_keep=3)
+    correct = evaluation(scaled, targets, averages)
+
+    def accuracy(digits):
+        counts = [session.run(correct, feed_dict={images: digits.images[i:i + EVALUATION_BATCH],
+                                                  labels: digits.labels[i:i + EVALUATION_BATCH]})
+                  for i in range(0, len(digits.labels), EVALUATION_BATCH)]
+        return int(sum(counts)) / len(digits.labels)
+
+    print_layers(layers)
+    settings = {'--' + name.replace('_', '-'): getattr(flags, name) for name in
+                ('batch_size', 'learning_rate', 'decay', 'keep_prob', 'average', 'shift', 'seed')}
+    settings['data'] = utils.fingerprint(mnist)
+    with tf.Session(config=session_config(flags.device, flags.bf16)) as session, \
+            utils.Run(flags.checkpoint_dir, flags.log_dir, settings, flags.restart) as run:
+        session.run(initialize)
+        conv1_weights = tf.trainable_variables()[0]
+        untrained_kernels = session.run(conv1_weights)
+        steps_done = run.resume(session, saver, step, notes)
+        if run.restored:
+            print('Continues from {}'.format(run.restored))
+        print('\n{:>5}  {:>13}  {:>10}  {:>6}  {:>7}'.format('epoch', 'training loss', 'validation', 'test', 'lecture'))
+        for row in run.rows:
+            print_row(row)
+        for epoch in range(len(run.rows) + 1, flags.epochs + 1):
+            first = steps_done - (epoch - 1) * steps_per_epoch
+            with tqdm(total=len(mnist.train.labels), initial=first * flags.batch_size, unit=' images',
+                      desc='epoch {}'.format(epoch), leave=False, disable=None) as bar:
+                for x, y in batches(mnist.train, flags.batch_size, flags.shift, flags.seed, epoch, first):
+                    feed = {images: x, labels: y}
+                    steps_done += 1
+                    fetches = [train_op, loss] + ([summary] if steps_done % SUMMARY_STEPS == 0 else [])
+                    _, batch_loss, *events = session.run(fetches, feed)
+                    if events:
+                        run.log('train', events[0], steps_done)
+                    run.loss_sum += float(batch_loss) * len(y)
+                    bar.update(len(y))
+                    bar.set_postfix(loss='{:.4f}'.format(batch_loss), refresh=False)
+                    run.save_if_due()
+            row = {'epoch': epoch, 'loss': run.loss_sum / len(mnist.train.labels),
+                   'validation': accuracy(mnist.validation), 'test': accuracy(mnist.test)}
+            run.rows.append(row)
+            run.loss_sum = 0.0
+            for name in 'validation', 'test':
+                run.log(name, {'accuracy': row[name]}, steps_done)
+            run.save()
+            print_row(row)
+        if steps_done == run.steps_restored:
+            print('All {} epochs are done already; evaluated again: validation {:.4f}, test {:.4f}'.format(
+                len(run.rows), accuracy(mnist.validation), accuracy(mnist.test)))
+        trained_kernels = session.run(averages.average(conv1_weights) if averages else conv1_weights)
+
+    curve, learned = [os.path.join(flags.figure_dir, name) for name in ('training_curve.png', 'learned_kernels.png')]
+    figures.draw_training_curve(curve, run.rows, LECTURE)
+    figures.draw_kernels(learned, untrained_kernels, trained_kernels, kernels.KERNELS)
+    print('\nCheckpoint   {}\nTensorBoard  tensorboard --logdir {}\nFigures      {}\n             {}'.format(
+        run.latest, os.path.dirname(flags.log_dir), curve, learned))
+
+
+def print_layers(layers):
+    print('{:16}{:>16}{:>20}{:>12}'.format('layer', 'output', 'weights', 'parameters'))
+    total = 0
+    for name, output in layers.items():
+        variables = [variable for variable in tf.trainable_variables() if variable.name.startswith(name + '/')]
+        count = sum(int(np.prod(variable.shape.as_list())) for variable in variables)
+        total += count
+        print('{:16}{:>16}{:>20}{:>12,}'.format(
+            name, ' x '.join(map(str, output.shape.as_list()[1:])),
+            ' x '.join(map(str, variables[0].shape.as_list())) if variables else '', count))
+    print('{:52}{:>12,}'.format('in all', total))
+
+
+def print_row(row):
+    print('{:5}  {:13.4f}  {:10.4f}  {:6.4f}  {:>7}'.format(
+        row['epoch'], row['loss'], row['validation'], row['test'],
+        '{:.4f}'.format(LECTURE[row['epoch']]) if row['epoch'] in LECTURE else ''), flush=True)
+
+
+def main(flags):
+    mnist = utils.read_mnist(flags.data_dir)
+    if flags.device == 'gpu' and not GPUS:
+        raise utils.UserError('--device gpu: TensorFlow finds no GPU here; use --device auto or cpu')
+    print('{}: {:,} training, {:,} validation and {:,} test digits'.format(
+        flags.data_dir, *[len(digits.labels) for digits in mnist]))
+    if not flags.dry_run:
+        return train(flags, mnist)
+    batch = utils.Mnist(*[utils.Digits(digits.images[:flags.batch_size], digits.labels[:flags.batch_size])
+                          for digits in mnist])
+    with tempfile.TemporaryDirectory() as scratch:
+        train(argparse.Namespace(**dict(vars(flags), epochs=1, checkpoint_dir=os.path.join(scratch, 'checkpoints'),
+                                        log_dir=os.path.join(scratch, 'graphs'), figure_dir=scratch)), batch)
+    print('Dry run: one batch went through everything; nothing of it is kept.')
+
+
+if __name__ == '__main__':
+    with utils.errors_in_one_line():
+        main(FLAGS)

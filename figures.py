@@ -1,0 +1,100 @@
+"""The figures of both lessons: drawn with matplotlib, saved as PNG."""
+import os
+
+import utils
+
+
+def pyplot(window=False):
+    """matplotlib.pyplot, imported when it is first needed; it needs a display only for a window."""
+    import matplotlib
+    if not window:
+        matplotlib.use('Agg')
+    import matplotlib.pyplot
+    return matplotlib.pyplot
+
+
+def save_figure(figure, path):
+    """Writes a PNG, whole or not at all. Replaces only a picture that this function wrote."""
+    from PIL import Image
+    if os.path.exists(path):
+        try:
+            with Image.open(path) as old:
+                ours = old.info.get('Software') == 'lecture 07'
+        except OSError:
+            ours = False
+        if not ours:
+            raise utils.UserError('{}: exists, and is not a picture that this script made; '
+                            'choose another name or move it away'.format(path))
+    os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
+    unfinished = '{}.{}.tmp'.format(path, os.getpid())
+    try:
+        figure.savefig(unfinished, format='png', dpi=100, metadata={'Software': 'lecture 07'})
+        os.replace(unfinished, path)
+    finally:
+        if os.path.exists(unfinished):
+            os.remove(unfinished)
+
+
+def show_windows(plt):
+    """Opens a window for each figure, where there is a display; else does nothing."""
+    if plt.get_backend().lower() not in ('agg', 'cairo', 'pdf', 'pgf', 'ps', 'svg', 'template'):
+        plt.show()
+
+
+def draw_pictures(path, rows):
+    """Saves a grid of pictures; rows of (title, caption, uint8 [height, width, 1 or 3])."""
+    columns = max(len(row) for row in rows)
+    figure, axes = pyplot().subplots(len(rows), columns, squeeze=False, figsize=(2.6 * columns, 3.1 * len(rows)))
+    for axis in axes.flat:
+        axis.axis('off')
+    for row, row_axes in zip(rows, axes):
+        for (title, caption, picture), axis in zip(row, row_axes):
+            if picture.shape[2] == 1:
+                picture = picture.repeat(3, axis=2)  # as RGB, matplotlib does not stretch the contrast
+            axis.imshow(picture)
+            axis.set_title(title, fontsize=13, fontweight='bold', loc='left')
+            axis.text(0, -0.02, caption, fontsize=8, va='top', family='monospace', transform=axis.transAxes)
+    figure.tight_layout()
+    save_figure(figure, path)
+
+
+def draw_training_curve(path, rows, lecture):
+    """Saves validation and test accuracy by epoch, beside the lecture's {epoch: accuracy}."""
+    plt = pyplot()
+    figure, axis = plt.subplots(figsize=(8, 5))
+    epochs = [row['epoch'] for row in rows]
+    axis.plot(epochs, [row['test'] for row in rows], 'o-', color='C0', label='test, 10,000 digits')
+    axis.plot(epochs, [row['validation'] for row in rows], 's--', color='C1', markersize=4, label='validation')
+    shown = [epoch for epoch in lecture if epoch <= max(epochs[-1], 5)]
+    axis.plot(shown, [lecture[epoch] for epoch in shown], 'k^:', label="the lecture's test accuracy")
+    axis.set(xlabel='epochs', ylabel='accuracy', title='Accuracy by epoch')
+    axis.xaxis.get_major_locator().set_params(integer=True)
+    axis.grid(alpha=0.3)
+    axis.legend(loc='lower right')
+    save_figure(figure, path)
+
+
+def draw_kernels(path, before, after, hand_coded):
+    """Saves conv1's 32 kernels [5, 5, 1, 32] before and after training, and the {name: matrix} of lesson 1."""
+    plt = pyplot()
+    figure = plt.figure(figsize=(11, 6.4))
+    grid = figure.add_gridspec(2, 2, width_ratios=[8, 8], height_ratios=[4, 1.6])
+    groups = [(grid[0, 0], 'conv1 before training: noise', 4, 8, unpack(before)),
+              (grid[0, 1], 'conv1 after training: edges, lines, dots', 4, 8, unpack(after)),
+              (grid[1, :], 'hand-coded', 1, len(hand_coded), hand_coded)]
+    for place, title, rows, columns, panels in groups:
+        inner = place.subgridspec(rows + 1, columns, height_ratios=[0.2] + [1] * rows)
+        heading = figure.add_subplot(inner[0, :])
+        heading.axis('off')
+        heading.set_title(title, loc='left', fontweight='bold')
+        for index, (name, matrix) in enumerate(panels.items()):
+            axis = figure.add_subplot(inner[1 + index // columns, index % columns])
+            limit = max(abs(matrix).max(), 1e-9)  # each kernel has a scale of its own; 0 is mid-grey
+            axis.imshow(matrix, cmap='gray', vmin=-limit, vmax=limit)
+            axis.set(xticks=[], yticks=[])
+            axis.set_xlabel(name, fontsize=8)
+    save_figure(figure, path)
+
+
+def unpack(kernels):
+    return {str(index): kernels[:, :, 0, index] for index in range(kernels.shape[3])}

@@ -1,0 +1,95 @@
+"""The hand-coded kernels of the lecture, and the shapes in which TensorFlow takes them.
+
+A kernel is a small matrix. tf.nn.conv2d lays it over every pixel's neighbourhood,
+multiplies element by element and adds up. It does not flip the kernel first, so what it
+computes is, in the words of mathematics, a cross-correlation and not a convolution.
+With padding='SAME' the neighbours beyond the border count as zeros: the output keeps the
+input's size, and its outermost pixels come out darker (or, for an edge kernel, brighter)
+than they should. padding='VALID' takes only pixels whose whole neighbourhood exists.
+
+NumPy only: importing this file loads no TensorFlow and adds nothing to any graph.
+"""
+import numpy as np
+
+
+def matrix(*rows):
+    return np.array(rows, np.float32)
+
+
+KERNELS = {  # in display order; a kernel that sums to 1 keeps the brightness
+    'identity': matrix([0, 0, 0],
+                       [0, 1, 0],
+                       [0, 0, 0]),
+
+    'blur': matrix([1, 2, 1],   # Gaussian: the nearer the neighbour, the more it counts
+                   [2, 4, 2],
+                   [1, 2, 1]) / 16,
+
+    'sharpen': matrix([ 0, -1,  0],
+                      [-1,  5, -1],
+                      [ 0, -1,  0]),
+
+    'edge': matrix([-1, -1, -1],   # outline: 0 wherever all nine pixels are equal
+                   [-1,  8, -1],
+                   [-1, -1, -1]),
+
+    'top_sobel': matrix([ 1,  2,  1],   # positive where it is brighter above than below
+                        [ 0,  0,  0],
+                        [-1, -2, -1]),
+
+    'bottom_sobel': matrix([-1, -2, -1],
+                           [ 0,  0,  0],
+                           [ 1,  2,  1]),
+
+    'left_sobel': matrix([1, 0, -1],
+                         [2, 0, -2],
+                         [1, 0, -1]),
+
+    'right_sobel': matrix([-1, 0, 1],
+                          [-2, 0, 2],
+                          [-1, 0, 1]),
+
+    'emboss': matrix([-2, -1, 0],   # light falls in from the top left
+                     [-1,  1, 1],
+                     [ 0,  1, 2]),
+}
+
+
+def grey_kernel(matrix):
+    """[h, w] -> [h, w, 1, 1]: one grey channel in, one out."""
+    return matrix[:, :, np.newaxis, np.newaxis]
+
+
+def rgb_kernel(matrix):
+    """[h, w] -> [h, w, 3, 3], the matrix on the channel diagonal, zeros elsewhere.
+
+    Each colour is filtered by itself. A kernel that filled all nine channel pairs would
+    give every output channel the sum of all three colours: grey and three times too bright.
+    """
+    return matrix[:, :, np.newaxis, np.newaxis] * np.eye(3, dtype=np.float32)
+
+
+def depthwise_kernel(matrix, channels):
+    """[h, w] -> [h, w, channels, 1] for tf.nn.depthwise_conv2d: the matrix once per channel."""
+    return np.repeat(grey_kernel(matrix), channels, axis=2)
+
+
+def matrix_from_text(text):
+    """'0 -1 0; -1 5 -1; 0 -1 0' -> float32 [h, w], from 1x1 to 31x31; ValueError otherwise."""
+    rows = [[float(number) for number in row.replace(',', ' ').split()] for row in text.strip(' ;').split(';')]
+    widths = {len(row) for row in rows}
+    if len(widths) > 1:
+        raise ValueError('rows of different length')
+    if not (1 <= len(rows) <= 31 and 1 <= widths.pop() <= 31):
+        raise ValueError('not between 1 x 1 and 31 x 31 numbers')
+    if not np.isfinite(matrix(*rows)).all():
+        raise ValueError('not a finite number')
+    return matrix(*rows)
+
+
+# The lecture's names, ready for tf.nn.conv2d: [3, 3, 1, 1] for grey, [3, 3, 3, 3] for RGB.
+BLUR_FILTER, BLUR_FILTER_RGB = grey_kernel(KERNELS['blur']), rgb_kernel(KERNELS['blur'])
+SHARPEN_FILTER, SHARPEN_FILTER_RGB = grey_kernel(KERNELS['sharpen']), rgb_kernel(KERNELS['sharpen'])
+EDGE_FILTER, EDGE_FILTER_RGB = grey_kernel(KERNELS['edge']), rgb_kernel(KERNELS['edge'])
+EMBOSS_FILTER, EMBOSS_FILTER_RGB = grey_kernel(KERNELS['emboss']), rgb_kernel(KERNELS['emboss'])
+TOP_SOBEL, TOP_SOBEL_RGB = grey_kernel(KERNELS['top_sobel']), rgb_kernel(KERNELS['top_sobel'])
