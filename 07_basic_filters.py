@@ -17,6 +17,8 @@ import figures
 import kernels
 import utils
 
+EMBOSS = kernels.KERNELS['emboss']
+
 
 def parse_flags(arguments=None):
     parser = utils.Flags(__doc__.splitlines()[0])
@@ -81,23 +83,24 @@ def filter_rgb(image, matrices, stride, padding):
 
 
 def compare_operations(image):
-    """The lecture's three operations, on image [1, height, width, 3] with the emboss kernel.
+    """The lecture's three operations with one matrix, on image [1, height, width, 3].
 
-    Returns {name: (kernel shapes, output [1, height, width, 3])}. SEPIA mixes the channels:
-    row = colour in, column = colour out. The separable convolution does the same as conv2d in
-    two steps, the channels one by one first, then the mixing, with 36 weights for 81.
+    Returns {name: (caption, output [1, height, width, 3])}. The separable convolution does in
+    two steps, each channel by itself and then the mixing, what conv2d does in one.
     """
-    sepia = np.array([[.393, .349, .272],
+    sepia = np.array([[.393, .349, .272],  # row: colour in, column: colour out
                       [.769, .686, .534],
-                      [.189, .168, .131]], np.float32) / 1.351  # so that no white exceeds 1
-    mixing = kernels.KERNELS['emboss'][:, :, np.newaxis, np.newaxis] * sepia  # [3, 3, 3, 3]
-    depthwise = kernels.depthwise_kernel(kernels.KERNELS['emboss'], channels=3)  # [3, 3, 3, 1]
-    pointwise = sepia[np.newaxis, np.newaxis]  # [1, 1, 3, 3]
+                      [.189, .168, .131]], np.float32) / 1.351  # the largest sum: white stays within 1
+    mixing = kernels.grey_kernel(EMBOSS) * sepia                   # [3, 3, 3, 3], 81 weights
+    depthwise = kernels.depthwise_kernel(EMBOSS, channels=3)       # [3, 3, 3, 1], 27 weights
+    pointwise = sepia[np.newaxis, np.newaxis]                      # [1, 1, 3, 3],  9 weights
     strides = [1, 1, 1, 1]
     return {
-        'conv2d': ([mixing.shape], tf.nn.conv2d(image, mixing, strides, 'SAME')),
-        'depthwise_conv2d': ([depthwise.shape], tf.nn.depthwise_conv2d(image, depthwise, strides, 'SAME')),
-        'separable_conv2d': ([depthwise.shape, pointwise.shape],
+        'conv2d': ('kernel [3, 3, 3, 3]: 81 weights\nevery channel out mixes all\nchannels in: new colours',
+                   tf.nn.conv2d(image, mixing, strides, 'SAME')),
+        'depthwise_conv2d': ('kernel [3, 3, 3, 1]: 27 weights\neach channel by itself:\ncolours stay',
+                             tf.nn.depthwise_conv2d(image, depthwise, strides, 'SAME')),
+        'separable_conv2d': ('[3, 3, 3, 1] then pointwise\n[1, 1, 3, 3]: 36 weights\nthe same picture as conv2d',
                              tf.nn.separable_conv2d(image, depthwise, pointwise, strides, 'SAME'))}
 
 
@@ -117,12 +120,14 @@ def sums_to_zero(matrix):
 
 
 def matrix_lines(matrix):
-    return [' '.join('{:6g}'.format(value) for value in row) for row in matrix]
+    texts = [['{:g}'.format(value) for value in row] for row in matrix]
+    width = max(len(text) for row in texts for text in row)
+    return [' '.join(text.rjust(width) for text in row) for row in texts]
 
 
 def caption(matrix):
-    lines = matrix_lines(matrix) if matrix.shape == (3, 3) else ['{} x {} numbers'.format(*matrix.shape)]
     how = 'magnitude' if sums_to_zero(matrix) else 'clipped to [0, 1]'
+    lines = matrix_lines(matrix) if matrix.shape == (3, 3) else ['{} x {} numbers'.format(*matrix.shape)]
     return '\n'.join(['sum {:.4g}, {}'.format(matrix.sum(), how)] + lines)
 
 
@@ -136,31 +141,32 @@ def print_kernels(matrices, grey, rgb):
             print(' ' * 60 + line)
 
 
-def print_one_pixel(name, matrix, grey, output, stride, padding):
-    """The arithmetic behind one output value: where the kernel changes the picture most.
+def most_changed(grey, output, stride):
+    """The row and column of the output [h, w] that differs most from the pixel it comes from."""
+    change = np.abs(output - grey[::stride, ::stride][:output.shape[0], :output.shape[1]])
+    return np.unravel_index(change.argmax(), change.shape)
 
-    grey: [height, width], output: [out_height, out_width]; matrix: [h, w].
-    """
+
+def print_one_pixel(name, matrix, grey, output, y, x, stride, padding):
+    """The arithmetic behind output[y, x]. grey: [height, width]; output: [out_height, out_width]."""
     h, w = matrix.shape
     top, left = 0, 0
     if padding == 'SAME':  # TensorFlow puts half of the zeros before; an odd one goes behind
         top, left = [max((out - 1) * stride + size - full, 0) // 2
                      for out, size, full in zip(output.shape, matrix.shape, grey.shape)]
-    change = np.abs(output - grey[::stride, ::stride][:output.shape[0], :output.shape[1]])
-    y, x = np.unravel_index(change.argmax(), change.shape)
     padded = np.pad(grey, [(top, h), (left, w)], mode='constant')
     patch = padded[y * stride:, x * stride:][:h, :w]
     product = patch * matrix
     print('\nOne pixel by hand: {}, grey, row {}, column {} of the output'.format(name, y, x))
     if w <= 5:
         width = 9 * w + 3
-        print('  {:{width}}{:{width}}{}'.format('  patch', '  x kernel', '  = product', width=width))
+        print('  {:{width}}{:{width}}{}'.format('   patch', '   x kernel', '   = product', width=width))
         for lines in zip(patch, matrix, product):
             print('  ' + ''.join('{:{width}}'.format(' '.join('{:8.4f}'.format(value) for value in line),
                                                      width=width) for line in lines).rstrip())
     equal = abs(product.sum() - output[y, x]) <= 1e-5 * max(1, np.abs(product).sum())
-    print('  sum of the product {:11.6f}\n  tf.nn.conv2d gave  {:11.6f}  {}'.format(
-        product.sum(), output[y, x], '(equal)' if equal else '(NOT EQUAL)'))
+    print('  sum of the product  {:10.6f}\n  tf.nn.conv2d gave   {:10.6f}   {}'.format(
+        product.sum(), output[y, x], 'equal' if equal else 'NOT EQUAL'))
 
 
 def print_output_shapes(height, width):
@@ -203,7 +209,7 @@ def main(flags):
     outputs = {'grey': grey_outputs, 'rgb': rgb_outputs,
                'operations': {name: output for name, (_, output) in operations.items()}}
     with tf.name_scope('shown'):
-        shown = {kind: {name: displayed(output, matrices.get(name, kernels.KERNELS['emboss']))
+        shown = {kind: {name: displayed(output, matrices.get(name, EMBOSS))
                         for name, output in outputs[kind].items()} for kind in outputs}
         original = {'grey': displayed(grey, kernels.KERNELS['identity']),
                     'rgb': displayed(image, kernels.KERNELS['identity'])}
@@ -215,30 +221,29 @@ def main(flags):
     with tf.Session() as session:  # one run computes everything
         grey, outputs, shown, original, events = session.run(
             [grey, outputs, shown, original, summaries], feed_dict={image: pixels[np.newaxis]})
-    with tf.summary.FileWriter(flags.log_dir, tf.get_default_graph()) as writer:
-        writer.add_summary(events)
+    with utils.writing(flags.log_dir), tf.summary.FileWriter(flags.log_dir, tf.get_default_graph()) as writer:
+        writer.add_summary(events, global_step=0)
 
     print_kernels(matrices, outputs['grey'], outputs['rgb'])
     name = 'custom' if 'custom' in matrices else 'blur' if 'blur' in matrices else flags.kernels[0]
-    print_one_pixel(name, matrices[name], grey[0, :, :, 0], outputs['grey'][name][0, :, :, 0],
-                    flags.stride, flags.padding)
+    grey, output = grey[0, :, :, 0], outputs['grey'][name][0, :, :, 0]
+    y, x = most_changed(grey, output, flags.stride)
+    print_one_pixel(name, matrices[name], grey, output, y, x, flags.stride, flags.padding)
     print_output_shapes(height, width)
-    conv2d, separable = outputs['operations']['conv2d'], outputs['operations']['separable_conv2d']
-    print('\nconv2d and separable_conv2d differ by at most {:.1e}'.format(np.abs(conv2d - separable).max()))
 
     plt = figures.pyplot(window=not flags.no_show)
-    panels = {kind: [('original' if kind == 'grey' else '', kind, original[kind][0])] for kind in original}
+    rows = {'grey': [('original', 'frame: seen magnified', original['grey'][0])], 'rgb': [('', '', original['rgb'][0])]}
     for name, matrix in matrices.items():
-        panels['grey'].append((name, caption(matrix), shown['grey'][name][0]))
-        panels['rgb'].append(('', 'rgb', shown['rgb'][name][0]))
-    figures.draw_pictures(flags.output, [panels[kind][start:start + 5] for start in range(0, len(panels['rgb']), 5)
-                                       for kind in ('grey', 'rgb')])
-    operations_path = os.path.join(os.path.dirname(flags.output), 'conv_ops.png')
-    figures.draw_pictures(operations_path, [
-        [('original', str(pixels.shape), original['rgb'][0])] +
-        [(name, 'kernel {}'.format(' and '.join(str(list(shape)) for shape in shapes)), shown['operations'][name][0]) for name, (shapes, _) in operations.items()]])
-    print('\nFigures       {}\n              {}\nTensorBoard   tensorboard --logdir {}'.format(
-        flags.output, operations_path, os.path.dirname(flags.log_dir)))
+        rows['grey'].append((name, caption(matrix), shown['grey'][name][0]))
+        rows['rgb'].append(('', '', shown['rgb'][name][0]))
+    centre = (y + 0.5) / output.shape[0], (x + 0.5) / output.shape[1]
+    figures.draw_pictures(flags.output, [rows[kind][start:start + 5] for start in range(0, len(rows['rgb']), 5)
+                                         for kind in ('grey', 'rgb')], detail=centre)
+    operations_figure = os.path.join(os.path.dirname(flags.output), 'conv_ops.png')
+    figures.draw_pictures(operations_figure, [[('original', '[1, {}, {}, 3]'.format(height, width), original['rgb'][0])] + [
+        (name, operations[name][0], shown['operations'][name][0]) for name in operations]])
+    print('\nFigures      {}\n             {}\nTensorBoard  tensorboard --logdir {}'.format(
+        flags.output, operations_figure, flags.log_dir))
     figures.show_windows(plt)
 
 

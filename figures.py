@@ -25,14 +25,15 @@ def save_figure(figure, path):
         if not ours:
             raise utils.UserError('{}: exists, and is not a picture that this script made; '
                             'choose another name or move it away'.format(path))
-    os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
     unfinished = '{}.{}.tmp'.format(path, os.getpid())
-    try:
-        figure.savefig(unfinished, format='png', dpi=100, metadata={'Software': 'lecture 07'})
-        os.replace(unfinished, path)
-    finally:
-        if os.path.exists(unfinished):
-            os.remove(unfinished)
+    with utils.writing(path):
+        os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
+        try:
+            figure.savefig(unfinished, format='png', dpi=100, metadata={'Software': 'lecture 07'})
+            os.replace(unfinished, path)
+        finally:
+            if os.path.exists(unfinished):
+                os.remove(unfinished)
 
 
 def show_windows(plt):
@@ -41,8 +42,11 @@ def show_windows(plt):
         plt.show()
 
 
-def draw_pictures(path, rows):
-    """Saves a grid of pictures; rows of (title, caption, uint8 [height, width, 1 or 3])."""
+def draw_pictures(path, rows, detail=None):
+    """Saves a grid of pictures; rows of (title, caption, uint8 [height, width, 1 or 3]).
+
+    detail: a point (y, x), each from 0 to 1; every picture shows its surroundings magnified.
+    """
     columns = max(len(row) for row in rows)
     figure, axes = pyplot().subplots(len(rows), columns, squeeze=False, figsize=(2.6 * columns, 3.1 * len(rows)))
     for axis in axes.flat:
@@ -54,8 +58,23 @@ def draw_pictures(path, rows):
             axis.imshow(picture)
             axis.set_title(title, fontsize=13, fontweight='bold', loc='left')
             axis.text(0, -0.02, caption, fontsize=8, va='top', family='monospace', transform=axis.transAxes)
+            if detail:
+                add_detail(axis, picture, detail)
     figure.tight_layout()
     save_figure(figure, path)
+
+
+def add_detail(axis, picture, point):
+    height, width = picture.shape[:2]
+    side = max(min(height, width) // 12, 4)
+    top = int(min(max(point[0] * height - side / 2, 0), height - side))
+    left = int(min(max(point[1] * width - side / 2, 0), width - side))
+    inset = axis.inset_axes([0.6, 0, 0.4, 0.4])
+    inset.imshow(picture[max(top, 0):, max(left, 0):][:side, :side], interpolation='nearest')
+    inset.set(xticks=[], yticks=[])
+    for frame in inset.spines.values():
+        frame.set_color('gold')
+    axis.add_patch(pyplot().Rectangle((left, top), side, side, fill=False, color='gold'))
 
 
 def draw_training_curve(path, rows, lecture):

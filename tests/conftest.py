@@ -1,0 +1,103 @@
+"""What the tests share: the project's files as modules, small data sets, and scripts run as a user runs them."""
+import collections
+import gzip
+import importlib
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+sys.path.insert(0, ROOT)
+import utils  # noqa: E402
+
+
+@pytest.fixture(scope='session')
+def lesson1():
+    return importlib.import_module('07_basic_filters')
+
+
+@pytest.fixture(scope='session')
+def lesson2():
+    return importlib.import_module('07_convnet_mnist')
+
+
+@pytest.fixture(scope='session')
+def mnist():
+    return utils.read_mnist(utils.MNIST_DIR)
+
+
+def write_idx(path, array):
+    """Writes uint8 [n, 28, 28] or [n] as an IDX file, gzipped if the name says so."""
+    header = bytes([0, 0, 8, array.ndim]) + np.array(array.shape, '>u4').tobytes()
+    with (gzip.open if str(path).endswith('.gz') else open)(str(path), 'wb') as file:
+        file.write(header + array.tobytes())
+
+
+@pytest.fixture(scope='session')
+def small_data(tmp_path_factory, mnist):
+    """A data set of 660 training, 60 validation and 130 test digits."""
+    folder = tmp_path_factory.mktemp('small_mnist')
+    for name, digits, count in ('train', mnist.train, 720), ('t10k', mnist.test, 130):
+        write_idx(folder / (name + '-images-idx3-ubyte'), digits.images[:count])
+        write_idx(folder / (name + '-labels-idx1-ubyte'), digits.labels[:count])
+    return str(folder)
+
+
+def run_script(script, *arguments, check=0, environment=None, **options):
+    """Runs a script of the project in a process of its own; its exit status must be `check`."""
+    result = subprocess.run([sys.executable, os.path.join(ROOT, script)] + [str(each) for each in arguments],
+                            stdout=subprocess.PIPE, stderr=subprocess.PIPE, universal_newlines=True,
+                            stdin=subprocess.DEVNULL, env=user_environment(environment), **options)
+    assert check is None or result.returncode == check, result.stdout + result.stderr
+    return result
+
+
+def user_environment(changes=None):
+    """The environment without what importing a lesson into this process has set."""
+    environment = dict(os.environ, **(changes or {}))
+    if not (changes or {}).get('TF_CPP_MIN_LOG_LEVEL'):
+        environment.pop('TF_CPP_MIN_LOG_LEVEL', None)
+    return environment
+
+
+Result = collections.namedtuple('Result', 'returncode stdout stderr')
+
+
+def run_here(lesson, capfd, *arguments, check=0):
+    """The same within this process and in a graph of its own, which saves the seconds of TensorFlow's import."""
+    capfd.readouterr()
+    status = 0
+    try:
+        with lesson.tf.Graph().as_default(), utils.errors_in_one_line():
+            lesson.main(lesson.parse_flags([str(each) for each in arguments]))
+    except SystemExit as stop:
+        status = stop.code
+    result = Result(status, *capfd.readouterr())
+    assert check is None or status == check, result
+    return result
+
+
+@pytest.fixture
+def convnet_flags(tmp_path, small_data):
+    """Lesson 2 on the small data set, with all it writes under tmp_path."""
+    return ['--data-dir', small_data, '--checkpoint-dir', tmp_path / 'checkpoints',
+            '--log-dir', tmp_path / 'graphs', '--figure-dir', tmp_path / 'figures']
+
+
+@pytest.fixture
+def convnet(lesson2, capfd, convnet_flags):
+    return lambda *arguments, **options: run_here(lesson2, capfd, *convnet_flags, *arguments, **options)
+
+
+@pytest.fixture
+def filters_flags(tmp_path):
+    """Lesson 1 with all it writes under tmp_path."""
+    return ['--no-show', '--output', tmp_path / 'figures' / 'grid.png', '--log-dir', tmp_path / 'graphs']
+
+
+@pytest.fixture
+def filters(lesson1, capfd, filters_flags):
+    return lambda *arguments, **options: run_here(lesson1, capfd, *filters_flags, *arguments, **options)
