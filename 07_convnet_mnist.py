@@ -51,7 +51,7 @@ def parse_flags(arguments=None):
     add('--log-dir', default=os.path.join(utils.HERE, 'graphs', 'convnet_mnist'), help='for TensorBoard')
     add('--figure-dir', default=os.path.join(utils.HERE, 'figures'), help='for the figures')
     add('--device', choices=['auto', 'cpu', 'gpu'], default='auto', help='auto: the GPU if there is one')
-    add('--bf16', action='store_true', help='compute in bfloat16 where the processor can: faster')
+    add('--bf16', action='store_true', help='compute in bfloat16, faster, where processor and TensorFlow can; else in float32')
     add('--restart', action='store_true', help='move earlier checkpoints and logs aside and start anew')
     add('--dry-run', action='store_true', help='one batch through everything, in seconds; keeps nothing')
     return flags.parse_args(arguments)
@@ -181,8 +181,9 @@ def session_config(device, bf16):
     config.gpu_options.allow_growth = True  # take only the GPU memory that is needed
     if device == 'cpu':
         config.device_count['GPU'] = 0
-    if bf16:
-        config.graph_options.rewrite_options.auto_mixed_precision_onednn_bfloat16 = 1  # ON
+    rewrites = config.graph_options.rewrite_options
+    if bf16 and utils.cpu_has_bfloat16() and hasattr(rewrites, 'auto_mixed_precision_onednn_bfloat16'):
+        rewrites.auto_mixed_precision_onednn_bfloat16 = rewrites.ON  # TensorFlow 1.15 does not have it
     return config
 
 
@@ -289,6 +290,9 @@ def main(flags):
         raise utils.UserError('--device gpu: TensorFlow finds no GPU here; use --device auto or cpu')
     print('{}: {:,} training, {:,} validation and {:,} test digits'.format(
         flags.data_dir, *[len(digits.labels) for digits in mnist]))
+    if flags.batch_size > len(mnist.train.labels):
+        raise utils.UserError('--batch-size {}: expected at most the {:,} training digits'.format(
+            flags.batch_size, len(mnist.train.labels)))
     if not flags.dry_run:
         return train(flags, mnist)
     batch = utils.Mnist(*[utils.Digits(digits.images[:flags.batch_size], digits.labels[:flags.batch_size])

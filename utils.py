@@ -86,6 +86,15 @@ def errors_in_one_line():
     sys.exit(2)
 
 
+def cpu_has_bfloat16():
+    """Whether the processor multiplies bfloat16 by itself; False where Linux cannot be asked."""
+    try:
+        with open('/proc/cpuinfo') as file:
+            return 'avx512_bf16' in file.read()
+    except OSError:
+        return False
+
+
 # ---- Flags ---------------------------------------------------------------------------------------
 
 class Flags(argparse.ArgumentParser):
