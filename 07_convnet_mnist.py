@@ -69,10 +69,10 @@ tf.logging.set_verbosity(tf.logging.ERROR)  # a lesson in TensorFlow 1.x need no
 
 # ---- The network: one function and one variable scope per layer ----------------------------------
 
-def conv_relu(images, filters, name, seed):
+def conv_relu(images, filters, name, initializer):
     """[n, h, w, c] -> [n, h, w, filters]: 5 x 5 kernels, one per output channel, then relu."""
     with tf.variable_scope(name) as scope:
-        weights = tf.get_variable('weights', [5, 5, images.shape[3], filters], initializer=initial_weights(seed))
+        weights = tf.get_variable('weights', [5, 5, images.shape[3], filters], initializer=initializer)
         biases = tf.get_variable('biases', [filters], initializer=tf.zeros_initializer())
         conv = tf.nn.conv2d(images, weights, strides=[1, 1, 1, 1], padding='SAME')
         return tf.nn.relu(conv + biases, name=scope.name)
@@ -111,9 +111,10 @@ def dropout(inputs, keep_prob, seed, step):
 
 def inference(images, seed=0, keep_prob=1.0, step=None):
     """images [n, 28, 28, 1], 0 to 1 -> every layer's output by name; 'softmax_linear' has the logits [n, 10]."""
-    conv1 = conv_relu(images, 32, 'conv1', 10 * seed + 1)
+    # conv1 begins with little noise, so that one can see in its kernels what they have learned
+    conv1 = conv_relu(images, 32, 'conv1', initial_weights(10 * seed + 1, scale=0.02))
     pool1 = maxpool(conv1, 'pool1')
-    conv2 = conv_relu(pool1, 64, 'conv2', 10 * seed + 2)
+    conv2 = conv_relu(pool1, 64, 'conv2', initial_weights(10 * seed + 2))
     pool2 = maxpool(conv2, 'pool2')
     with tf.variable_scope('fc'):
         fc = tf.nn.relu(linear(tf.reshape(pool2, [-1, 7 * 7 * 64]), 1024,
@@ -262,7 +263,7 @@ def train(flags, mnist):
     figures.draw_training_curve(curve, run.rows, LECTURE)
     figures.draw_kernels(learned, untrained_kernels, trained_kernels, kernels.KERNELS)
     print('\nCheckpoint   {}\nTensorBoard  tensorboard --logdir {}\nFigures      {}\n             {}'.format(
-        run.latest, os.path.dirname(flags.log_dir), curve, learned))
+        run.latest, flags.log_dir, curve, learned))
 
 
 def print_layers(layers):

@@ -1,6 +1,8 @@
 """The figures of both lessons: drawn with matplotlib, saved as PNG."""
 import os
 
+import numpy as np
+
 import utils
 
 
@@ -94,26 +96,33 @@ def draw_training_curve(path, rows, lecture):
 
 
 def draw_kernels(path, before, after, hand_coded):
-    """Saves conv1's 32 kernels [5, 5, 1, 32] before and after training, and the {name: matrix} of lesson 1."""
-    plt = pyplot()
-    figure = plt.figure(figsize=(11, 6.4))
-    grid = figure.add_gridspec(2, 2, width_ratios=[8, 8], height_ratios=[4, 1.6])
-    groups = [(grid[0, 0], 'conv1 before training: noise', 4, 8, unpack(before)),
-              (grid[0, 1], 'conv1 after training: edges, lines, dots', 4, 8, unpack(after)),
-              (grid[1, :], 'hand-coded', 1, len(hand_coded), hand_coded)]
-    for place, title, rows, columns, panels in groups:
-        inner = place.subgridspec(rows + 1, columns, height_ratios=[0.2] + [1] * rows)
-        heading = figure.add_subplot(inner[0, :])
-        heading.axis('off')
-        heading.set_title(title, loc='left', fontweight='bold')
-        for index, (name, matrix) in enumerate(panels.items()):
-            axis = figure.add_subplot(inner[1 + index // columns, index % columns])
-            limit = max(abs(matrix).max(), 1e-9)  # each kernel has a scale of its own; 0 is mid-grey
-            axis.imshow(matrix, cmap='gray', vmin=-limit, vmax=limit)
-            axis.set(xticks=[], yticks=[])
-            axis.set_xlabel(name, fontsize=8)
+    """Saves conv1's kernels [5, 5, 1, 32] before and after training, above the {name: matrix} of lesson 1."""
+    figure = pyplot().figure(figsize=(11, 5.2))
+    grid = figure.add_gridspec(2, 2, height_ratios=[2.5, 1], left=0.02, right=0.98, top=0.93, bottom=0.06, hspace=0.3)
+    for place, title, kernels in [(grid[0, 0], 'conv1 before training', before),
+                                  (grid[0, 1], 'conv1 after training: learned', after)]:
+        axis = figure.add_subplot(place)
+        axis.imshow(mosaic(kernels, columns=8), cmap='gray', vmin=-1, vmax=1)
+        axis.set_title(title, fontweight='bold', loc='left')
+        axis.axis('off')
+    row = grid[1, :].subgridspec(1, len(hand_coded))
+    for index, (name, matrix) in enumerate(hand_coded.items()):
+        axis = figure.add_subplot(row[index])
+        axis.imshow(matrix / abs(matrix).max(), cmap='gray', vmin=-1, vmax=1)
+        axis.set(xticks=[], yticks=[], xlabel=name)
+        if index == 0:
+            axis.set_title('hand-coded, from lesson 1', fontweight='bold', loc='left')
+    figure.text(0.98, 0.33, 'each kernel: white its largest magnitude if positive, black if negative, grey 0',
+                ha='right', fontsize=9)
     save_figure(figure, path)
 
 
-def unpack(kernels):
-    return {str(index): kernels[:, :, 0, index] for index in range(kernels.shape[3])}
+def mosaic(kernels, columns):
+    """[h, w, 1, n] -> one array, each kernel scaled to magnitude 1, with white lines between them."""
+    h, w, _, count = kernels.shape
+    sheet = np.full([count // columns * (h + 1) - 1, columns * (w + 1) - 1], np.nan)
+    for index in range(count):
+        y, x = index // columns * (h + 1), index % columns * (w + 1)
+        kernel = kernels[:, :, 0, index]
+        sheet[y:y + h, x:x + w] = kernel / max(abs(kernel).max(), 1e-9)
+    return sheet
