@@ -188,8 +188,8 @@ def session_config(device, bf16):
     return config
 
 
-def train(flags, mnist):
-    steps_per_epoch = -(-len(mnist.train.labels) // flags.batch_size)  # rounded up: no digit is left out
+def build_graph(flags, steps_per_epoch):
+    """The whole graph: one box in TensorBoard for the data, each layer, loss, accuracy and train."""
     with tf.name_scope('data'):
         images = tf.placeholder(tf.uint8, [None, 28, 28], name='images')
         labels = tf.placeholder(tf.uint8, [None], name='labels')
@@ -209,91 +209,81 @@ def train(flags, mnist):
         initialize = tf.global_variables_initializer()
         saver = tf.train.Saver(max_to_keep=3)
     correct = evaluation(scaled, targets, averages)
+    conv1_weights = tf.trainable_variables()[0]
+    return argparse.Namespace(
+        images=images, labels=labels, layers=layers, loss=loss, correct=correct, train_op=train_op, summary=summary,
+        step=step, steps_per_epoch=steps_per_epoch, notes=notes, initialize=initialize, saver=saver,
+        conv1_weights=averages.average(conv1_weights) if averages else conv1_weights)
 
-    def accuracy(digits):
-        counts = [session.run(correct, feed_dict={images: digits.images[i:i + EVALUATION_BATCH],
-                                                  labels: digits.labels[i:i + EVALUATION_BATCH]})
-                  for i in range(0, len(digits.labels), EVALUATION_BATCH)]
-        return int(sum(counts)) / len(digits.labels)
 
-    print_layers(layers)
+# ---- The run -------------------------------------------------------------------------------------
+
+def train_epoch(session, graph, run, flags, epoch, digits, steps_done):
+    """Trains from where the epoch stands to its end; returns the number of steps done by then."""
+    first = steps_done - (epoch - 1) * graph.steps_per_epoch
+    with tqdm(total=len(digits.labels), initial=first * flags.batch_size, desc='epoch {}'.format(epoch),
+              unit=' images', leave=False, disable=None) as bar:
+        for images, labels in batches(digits, flags.batch_size, flags.shift, flags.seed, epoch, first):
+            steps_done += 1
+            fetches = [graph.train_op, graph.loss] + [graph.summary] * (steps_done % SUMMARY_STEPS == 0)
+            _, loss, *summary = session.run(fetches, {graph.images: images, graph.labels: labels})
+            run.loss_sum += float(loss) * len(labels)
+            if summary:
+                run.log('train', summary[0], steps_done)
+                bar.set_postfix(loss='{:.4f}'.format(loss), refresh=False)
+            bar.update(len(labels))
+            run.save_if_due()
+    return steps_done
+
+
+def accuracy(session, graph, digits):
+    """The share of digits that the averaged network reads correctly; all are counted."""
+    correct = sum(session.run(graph.correct, {graph.images: digits.images[start:start + EVALUATION_BATCH],
+                                              graph.labels: digits.labels[start:start + EVALUATION_BATCH]})
+                  for start in range(0, len(digits.labels), EVALUATION_BATCH))
+    return int(correct) / len(digits.labels)
+
+
+def train(flags, mnist):
+    graph = build_graph(flags, -(-len(mnist.train.labels) // flags.batch_size))  # rounded up: no digit is left out
+    figures.print_layers(graph.layers, tf.trainable_variables())
     settings = {'--' + name.replace('_', '-'): getattr(flags, name) for name in
-                ('batch_size', 'learning_rate', 'decay', 'keep_prob', 'average', 'shift', 'seed')}
+                ('seed', 'batch_size', 'learning_rate', 'decay', 'keep_prob', 'average', 'shift')}
     settings['data'] = utils.fingerprint(mnist)
     with tf.Session(config=session_config(flags.device, flags.bf16)) as session, \
             utils.Run(flags.checkpoint_dir, flags.log_dir, settings, flags.restart) as run:
-        session.run(initialize)
-        conv1_weights = tf.trainable_variables()[0]
-        untrained_kernels = session.run(conv1_weights)
-        steps_done = run.resume(session, saver, step, notes)
-        if run.restored:
-            print('Continues from {}'.format(run.restored))
-        print('\n{:>5}  {:>13}  {:>10}  {:>6}  {:>7}'.format('epoch', 'training loss', 'validation', 'test', 'lecture'))
-        for row in run.rows:
-            print_row(row)
+        session.run(graph.initialize)
+        untrained = session.run(graph.conv1_weights)
+        steps_done = run.resume(session, graph.saver, graph.step, graph.notes)
+        figures.print_rows(run.rows, LECTURE, header=True)
         for epoch in range(len(run.rows) + 1, flags.epochs + 1):
-            first = steps_done - (epoch - 1) * steps_per_epoch
-            with tqdm(total=len(mnist.train.labels), initial=first * flags.batch_size, unit=' images',
-                      desc='epoch {}'.format(epoch), leave=False, disable=None) as bar:
-                for x, y in batches(mnist.train, flags.batch_size, flags.shift, flags.seed, epoch, first):
-                    feed = {images: x, labels: y}
-                    steps_done += 1
-                    fetches = [train_op, loss] + ([summary] if steps_done % SUMMARY_STEPS == 0 else [])
-                    _, batch_loss, *events = session.run(fetches, feed)
-                    if events:
-                        run.log('train', events[0], steps_done)
-                    run.loss_sum += float(batch_loss) * len(y)
-                    bar.update(len(y))
-                    bar.set_postfix(loss='{:.4f}'.format(batch_loss), refresh=False)
-                    run.save_if_due()
+            steps_done = train_epoch(session, graph, run, flags, epoch, mnist.train, steps_done)
             row = {'epoch': epoch, 'loss': run.loss_sum / len(mnist.train.labels),
-                   'validation': accuracy(mnist.validation), 'test': accuracy(mnist.test)}
-            run.rows.append(row)
-            run.loss_sum = 0.0
-            for name in 'validation', 'test':
-                run.log(name, {'accuracy': row[name]}, steps_done)
-            run.save()
-            print_row(row)
+                   'validation': accuracy(session, graph, mnist.validation),
+                   'test': accuracy(session, graph, mnist.test)}
+            run.end_epoch(row, steps_done)
+            figures.print_rows([row], LECTURE)
         if steps_done == run.steps_restored:
             print('All {} epochs are done already; evaluated again: validation {:.4f}, test {:.4f}'.format(
-                len(run.rows), accuracy(mnist.validation), accuracy(mnist.test)))
-        trained_kernels = session.run(averages.average(conv1_weights) if averages else conv1_weights)
+                len(run.rows), accuracy(session, graph, mnist.validation), accuracy(session, graph, mnist.test)))
+        trained = session.run(graph.conv1_weights)
 
     curve, learned = [os.path.join(flags.figure_dir, name) for name in ('training_curve.png', 'learned_kernels.png')]
     figures.draw_training_curve(curve, run.rows, LECTURE)
-    figures.draw_kernels(learned, untrained_kernels, trained_kernels, kernels.KERNELS)
+    figures.draw_kernels(learned, untrained, trained, kernels.KERNELS)
     print('\nCheckpoint   {}\nTensorBoard  tensorboard --logdir {}\nFigures      {}\n             {}'.format(
         run.latest, flags.log_dir, curve, learned))
 
 
-def print_layers(layers):
-    print('{:16}{:>16}{:>20}{:>12}'.format('layer', 'output', 'weights', 'parameters'))
-    total = 0
-    for name, output in layers.items():
-        variables = [variable for variable in tf.trainable_variables() if variable.name.startswith(name + '/')]
-        count = sum(int(np.prod(variable.shape.as_list())) for variable in variables)
-        total += count
-        print('{:16}{:>16}{:>20}{:>12,}'.format(
-            name, ' x '.join(map(str, output.shape.as_list()[1:])),
-            ' x '.join(map(str, variables[0].shape.as_list())) if variables else '', count))
-    print('{:52}{:>12,}'.format('in all', total))
-
-
-def print_row(row):
-    print('{:5}  {:13.4f}  {:10.4f}  {:6.4f}  {:>7}'.format(
-        row['epoch'], row['loss'], row['validation'], row['test'],
-        '{:.4f}'.format(LECTURE[row['epoch']]) if row['epoch'] in LECTURE else ''), flush=True)
-
-
 def main(flags):
     mnist = utils.read_mnist(flags.data_dir)
-    if flags.device == 'gpu' and not GPUS:
-        raise utils.UserError('--device gpu: TensorFlow finds no GPU here; use --device auto or cpu')
     print('{}: {:,} training, {:,} validation and {:,} test digits'.format(
         flags.data_dir, *[len(digits.labels) for digits in mnist]))
     if flags.batch_size > len(mnist.train.labels):
         raise utils.UserError('--batch-size {}: expected at most the {:,} training digits'.format(
             flags.batch_size, len(mnist.train.labels)))
+    if flags.device == 'gpu' and not GPUS:
+        raise utils.UserError('--device gpu: TensorFlow finds no GPU here; use --device auto or cpu')
     if not flags.dry_run:
         return train(flags, mnist)
     batch = utils.Mnist(*[utils.Digits(digits.images[:flags.batch_size], digits.labels[:flags.batch_size])

@@ -1,9 +1,31 @@
-"""The figures of both lessons: drawn with matplotlib, saved as PNG."""
+"""What the lessons show of their results: tables on the terminal, figures saved as PNG."""
 import os
 
 import numpy as np
 
 import utils
+
+
+def print_layers(layers, variables):
+    """Prints each layer's output shape, weights and number of parameters. layers: {name: tensor}."""
+    print('{:16}{:>16}{:>20}{:>12}'.format('layer', 'output', 'weights', 'parameters'))
+    total = 0
+    for name, output in layers.items():
+        shapes = [variable.shape.as_list() for variable in variables if variable.op.name.startswith(name + '/')]
+        parameters = sum(int(np.prod(shape)) for shape in shapes)
+        total += parameters
+        print('{:16}{:>16}{:>20}{:>12,}'.format(name, ' x '.join(map(str, output.shape.as_list()[1:])),
+                                                ' x '.join(map(str, shapes[0])) if shapes else '', parameters))
+    print('{:52}{:>12,}\n'.format('in all', total))
+
+
+def print_rows(rows, lecture, header=False):
+    """Prints rows of the table of epochs, beside the lecture's {epoch: test accuracy}."""
+    if header:
+        print('epoch  training loss  validation    test  lecture')
+    for row in rows:
+        print('{epoch:5}  {loss:13.4f}  {validation:10.4f}  {test:6.4f}  {:>7}'.format(
+            '{:.4f}'.format(lecture[row['epoch']]) if row['epoch'] in lecture else '', **row), flush=True)
 
 
 def pyplot(window=False):

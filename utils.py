@@ -329,6 +329,7 @@ class Run:
                 raise UserError('{}: trained with {}; continue with the same, or --restart to begin anew'.format(
                     self.restored, ', '.join(different)))
             self.rows, self.loss_sum = saved['rows'], saved['loss_sum']
+            print('Continues from {}\n'.format(self.restored))
         self._saved_at = time.monotonic()
         steps = self.steps_restored = int(session.run(step))
         with writing(self.log_dir):
@@ -355,6 +356,14 @@ class Run:
             raise UserError('{}: none of its checkpoints is whole; --restart moves them aside and begins anew'
                             .format(self.checkpoint_dir))
 
+    def end_epoch(self, row, step):
+        """Keeps the epoch's row {'epoch', 'loss', 'validation', 'test'} and saves."""
+        self.rows.append(row)
+        self.loss_sum = 0.0
+        for name in 'validation', 'test':
+            self.log(name, {'accuracy': row[name]}, step)
+        self.save()
+
     def save(self):
         """Writes a checkpoint, after what TensorBoard shall show up to this step."""
         with writing(self.log_dir):
@@ -377,7 +386,7 @@ class Run:
             self.save()
 
     def log(self, name, summary, step):
-        """Adds a serialized summary, or {tag: value}, to the log 'train', 'validation' or 'test'."""
+        """Adds a summary, as tf.summary.merge gives it or {tag: value}, to the log 'train', 'validation' or 'test'."""
         import tensorflow.compat.v1 as tf
         if isinstance(summary, dict):
             summary = tf.Summary(value=[tf.Summary.Value(tag=tag, simple_value=value)
