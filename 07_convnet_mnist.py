@@ -230,7 +230,7 @@ def train_epoch(session, graph, run, flags, epoch, digits, steps_done):
             run.loss_sum += float(loss) * len(labels)
             if summary:
                 run.log('train', summary[0], steps_done)
-                bar.set_postfix(loss='{:.4f}'.format(loss), refresh=False)
+            bar.set_postfix(loss='{:.4f}'.format(loss), refresh=False)
             bar.update(len(labels))
             run.save_if_due()
     return steps_done
