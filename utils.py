@@ -54,6 +54,9 @@ def quiet_start():
         try:
             yield
             failed = False
+        except KeyboardInterrupt:
+            failed = False
+            sys.exit(130)
         finally:
             sys.stderr.flush()
             os.dup2(terminal, 2)
@@ -288,10 +291,12 @@ class Run:
     def __exit__(self, *exception):
         for number, handler in self._handlers.items():
             signal.signal(number, handler)
-        for writer in self._writers.values():
+        try:
             with writing(self.log_dir):
-                writer.close()
-        self._lock.release()
+                for writer in self._writers.values():
+                    writer.close()
+        finally:
+            self._lock.release()
 
     def _stop(self, number, frame):
         self._signal = number
@@ -363,6 +368,7 @@ class Run:
         for name in 'validation', 'test':
             self.log(name, {'accuracy': row[name]}, step)
         self.save()
+        self._end_if_asked()
 
     def save(self):
         """Writes a checkpoint, after what TensorBoard shall show up to this step."""
@@ -378,12 +384,14 @@ class Run:
 
     def save_if_due(self):
         """To be called after each step: saves now and then, and ends the program if asked to stop."""
+        if self._signal or time.monotonic() - self._saved_at > self.SECONDS_BETWEEN_SAVES:
+            self.save()
+            self._end_if_asked()
+
+    def _end_if_asked(self):
         if self._signal:
-            self.save()
-            print('Stopped; saved as {}. The same command continues there.'.format(self.latest))
+            print('Stopped and saved as {}; the same command continues from there.'.format(self.latest), flush=True)
             sys.exit(128 + self._signal)
-        if time.monotonic() - self._saved_at > self.SECONDS_BETWEEN_SAVES:
-            self.save()
 
     def log(self, name, summary, step):
         """Adds a summary, as tf.summary.merge gives it or {tag: value}, to the log 'train', 'validation' or 'test'."""

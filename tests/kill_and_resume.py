@@ -1,0 +1,126 @@
+"""Kills a training process with SIGKILL at random moments and lets the same command continue it.
+
+    python tests/kill_and_resume.py --kills 100
+
+In the end all variables, the table and TensorBoard's scalars must equal those of a run that was
+never stopped. Each run saves after every step, so that many kills fall into a checkpoint's writing.
+"""
+import argparse
+import hashlib
+import os
+import random
+import subprocess
+import sys
+import tempfile
+import time
+
+from conftest import ROOT, user_environment, write_idx
+
+import utils
+
+TRAIN = '''
+import runpy, sys
+sys.path.insert(0, {root!r})
+import utils
+utils.Run.SECONDS_BETWEEN_SAVES = {seconds}
+runpy.run_path({root!r} + '/07_convnet_mnist.py', run_name='__main__')
+'''
+
+
+def start(folder, data, epochs, seconds_between_saves=0, flags=(), **options):
+    """Starts lesson 2 as a process of its own, with all it writes under folder."""
+    code = TRAIN.format(root=ROOT, seconds=seconds_between_saves)
+    return subprocess.Popen(
+        [sys.executable, '-c', code, '--data-dir', data, '--epochs', str(epochs),
+         '--checkpoint-dir', os.path.join(folder, 'checkpoints'), '--log-dir', os.path.join(folder, 'graphs'),
+         '--figure-dir', os.path.join(folder, 'figures')] + [str(flag) for flag in flags],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, universal_newlines=True, env=user_environment(), **options)
+
+
+def digest(folder):
+    """SHA-256 over all variables of the newest checkpoint: weights, Adam's slots, averages, step, notes."""
+    import tensorflow.compat.v1 as tf
+    reader = tf.train.NewCheckpointReader(utils.checkpoints(os.path.join(folder, 'checkpoints'))[0])
+    sha256 = hashlib.sha256()
+    for name in sorted(reader.get_variable_to_shape_map()):
+        value = reader.get_tensor(name)
+        sha256.update(name.encode() + (value if isinstance(value, bytes) else value.tobytes()))
+    return sha256.hexdigest()
+
+
+def scalars(folder):
+    """What TensorBoard itself reads from the logs: {(run, tag): [(step, value), ...]}."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+    found = {}
+    for run in 'train', 'validation', 'test':
+        log = EventAccumulator(os.path.join(folder, 'graphs', run), size_guidance={'scalars': 0})
+        log.Reload()
+        for tag in log.Tags()['scalars']:
+            found[run, tag] = [(event.step, event.value) for event in log.Scalars(tag)]
+    return found
+
+
+def table(output):
+    return [line for line in output.splitlines() if line[:5].strip().isdigit()]
+
+
+def run_to_the_end(folder, data, epochs, **options):
+    process = start(folder, data, epochs, **options)
+    output, errors = process.communicate()
+    assert process.returncode == 0, output + errors
+    return table(output)
+
+
+def run_with_kills(folder, data, epochs, kills, seed, longest):
+    """Kills `kills` times, each time at a random moment within `longest` seconds; then lets it finish.
+
+    Returns the table and how many of the kills left an unfinished checkpoint behind.
+    """
+    moments, unfinished = random.Random(seed), 0
+    for number in range(kills):
+        process = start(folder, data, epochs)
+        moment = moments.uniform(0, longest)
+        try:
+            process.communicate(timeout=moment)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.communicate()
+        left = os.listdir(os.path.join(folder, 'checkpoints')) if os.path.isdir(os.path.join(folder, 'checkpoints')) else []
+        saved = [int(path.rsplit('-', 1)[1]) for path in utils.checkpoints(os.path.join(folder, 'checkpoints'))] if left else []
+        cut = any('tempstate' in name or '.tmp' in name for name in left)
+        unfinished += cut
+        print('kill {:3} after {:5.2f} s: step {}{}'.format(
+            number + 1, moment, max(saved, default=0), ', a checkpoint half written' if cut else ''), flush=True)
+    return run_to_the_end(folder, data, epochs), unfinished
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument('--kills', type=int, default=100)
+    parser.add_argument('--epochs', type=int, default=30)
+    parser.add_argument('--seed', type=int, default=int(time.time()))
+    parser.add_argument('--longest', type=float, default=8, help='seconds until the latest kill of a process')
+    flags = parser.parse_args()
+    print('seed {}'.format(flags.seed))
+    with tempfile.TemporaryDirectory() as folder:
+        data, killed, whole = [os.path.join(folder, name) for name in ('data', 'killed', 'whole')]
+        small_data(data)
+        rows, unfinished = run_with_kills(killed, data, flags.epochs, flags.kills, flags.seed, flags.longest)
+        same = {'table': rows == run_to_the_end(whole, data, flags.epochs), 'variables': digest(killed) == digest(whole),
+                'scalars in TensorBoard': scalars(killed) == scalars(whole)}
+    print('{} kills, {} of them while a checkpoint was written. {}'.format(flags.kills, unfinished, ', '.join(
+        '{}: {}'.format(name, 'equal' if equal else 'DIFFERENT') for name, equal in same.items())))
+    sys.exit(0 if all(same.values()) else 1)
+
+
+def small_data(folder):
+    """Writes a data set of 660 training, 60 validation and 130 test digits."""
+    mnist = utils.read_mnist(utils.MNIST_DIR)
+    os.makedirs(folder)
+    for name, digits, count in ('train', mnist.train, 720), ('t10k', mnist.test, 130):
+        write_idx(os.path.join(folder, name + '-images-idx3-ubyte'), digits.images[:count])
+        write_idx(os.path.join(folder, name + '-labels-idx1-ubyte'), digits.labels[:count])
+
+
+if __name__ == '__main__':
+    main()
