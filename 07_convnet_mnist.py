@@ -227,6 +227,9 @@ def train_epoch(session, graph, run, flags, epoch, digits, steps_done):
             steps_done += 1
             fetches = [graph.train_op, graph.loss] + [graph.summary] * (steps_done % SUMMARY_STEPS == 0)
             _, loss, *summary = session.run(fetches, {graph.images: images, graph.labels: labels})
+            if not np.isfinite(loss):
+                raise utils.UserError('step {}: the loss is {}, training has diverged; begin anew with --restart and a '
+                                      'smaller --learning-rate (now {:g})'.format(steps_done, loss, flags.learning_rate))
             run.loss_sum += float(loss) * len(labels)
             if summary:
                 run.log('train', summary[0], steps_done)

@@ -280,6 +280,9 @@ class Run:
         with writing(checkpoint_dir):
             os.makedirs(checkpoint_dir, exist_ok=True)
         self._lock = self._acquire_lock()
+        for name in os.listdir(checkpoint_dir):  # what a killed run was writing when it died
+            if re.match(r'(model\.ckpt-\d+\..*\.tempstate\d+|checkpoint\.tmp[0-9a-f]+)$', name):
+                os.remove(os.path.join(checkpoint_dir, name))
         if restart:
             move_aside(checkpoint_dir, keep=('lock', 'lock.pid'))
             move_aside(log_dir)
@@ -306,15 +309,15 @@ class Run:
         import filelock
         path = os.path.join(self.checkpoint_dir, 'lock')
         lock = filelock.FileLock(path)
-        try:
-            with writing(self.checkpoint_dir):
+        with writing(self.checkpoint_dir):
+            try:
                 lock.acquire(timeout=0)
-        except filelock.Timeout:
-            with open(path + '.pid') as file:
-                raise UserError('{}: in use by the run with process id {}; wait for its end or choose another '
-                                '--checkpoint-dir'.format(self.checkpoint_dir, file.read()))
-        with writing(self.checkpoint_dir), open(path + '.pid', 'w') as file:
-            file.write(str(os.getpid()))
+            except filelock.Timeout:
+                with open(path + '.pid') as file:
+                    raise UserError('{}: in use by the run with process id {}; wait for its end or choose another '
+                                    '--checkpoint-dir'.format(self.checkpoint_dir, file.read()))
+            with open(path + '.pid', 'w') as file:  # not in the lock itself, which Windows lets nobody read
+                file.write(str(os.getpid()))
         return lock
 
     def resume(self, session, saver, step, notes):
@@ -372,6 +375,10 @@ class Run:
 
     def save(self):
         """Writes a checkpoint, after what TensorBoard shall show up to this step."""
+        for directory in self.checkpoint_dir, self.log_dir:  # the Saver would make a new one, without its lock
+            if not os.path.isdir(directory):
+                raise UserError('{}: has vanished while the run was writing to it; bring it back, and the same '
+                                'command continues from the last checkpoint'.format(directory))
         with writing(self.log_dir):
             for writer in self._writers.values():
                 writer.flush()
@@ -408,11 +415,11 @@ def writing(path):
     try:
         yield
     except Exception as error:
-        if not isinstance(error, OSError) and not type(error).__module__.startswith('tensorflow') \
-                and 'Parent directory' not in str(error):
+        if not isinstance(error, OSError) and not type(error).__module__.startswith('tensorflow'):
             raise
+        reason = re.search('; ([^;\n]+)', str(error))  # TensorFlow: FILE; REASON, among much else
         raise UserError('{}: cannot be written ({})'.format(
-            path, getattr(error, 'strerror', None) or str(error).splitlines()[0]))
+            path, getattr(error, 'strerror', None) or (reason.group(1) if reason else str(error).splitlines()[0])))
 
 
 def checkpoints(directory):
