@@ -106,7 +106,7 @@ def draw_training_curve(path, rows, lecture):
     plt = pyplot()
     figure, axis = plt.subplots(figsize=(8, 5))
     epochs = [row['epoch'] for row in rows]
-    axis.plot(epochs, [row['test'] for row in rows], 'o-', color='C0', label='test, 10,000 digits')
+    axis.plot(epochs, [row['test'] for row in rows], 'o-', color='C0', label='test')
     axis.plot(epochs, [row['validation'] for row in rows], 's--', color='C1', markersize=4, label='validation')
     shown = [epoch for epoch in lecture if epoch <= max(epochs[-1], 5)]
     axis.plot(shown, [lecture[epoch] for epoch in shown], 'k^:', label="the lecture's test accuracy")

@@ -16,6 +16,7 @@ import struct
 import sys
 import tempfile
 import time
+import warnings
 import zlib
 
 import numpy as np
@@ -163,11 +164,11 @@ def read_digits(directory, name):
     if digits.images.shape[1:] != (28, 28):
         raise UserError('{}: expected pictures of 28 x 28 pixels, found {} x {}'.format(
             images_path, *digits.images.shape[1:]))
+    if len(digits.images) == 0:
+        raise UserError('{}: expected at least one picture, found none'.format(images_path))
     if len(digits.images) != len(digits.labels):
         raise UserError('{}: expected one label for each of the {:,} pictures, found {:,}'.format(
             labels_path, len(digits.images), len(digits.labels)))
-    if len(digits.labels) == 0:
-        raise UserError('{}: expected at least one picture, found none'.format(images_path))
     if digits.labels.max() > 9:
         raise UserError('{}: expected labels from 0 to 9, found {}'.format(labels_path, digits.labels.max()))
     return digits
@@ -229,28 +230,27 @@ def read_image(path):
     Turned upright as its EXIF data say, the first frame of an animation, transparent parts on
     white, 16 bits at full precision. Raises UserError for anything else.
     """
-    import warnings
     from PIL import Image, ImageOps
     try:
         with warnings.catch_warnings():
+            warnings.simplefilter('ignore')  # of harmless damage, say to EXIF data
             warnings.simplefilter('error', Image.DecompressionBombWarning)
-            image = Image.open(path)
-        image = ImageOps.exif_transpose(image)  # also loads it
+            image = ImageOps.exif_transpose(Image.open(path))  # also loads it
+        if image.mode[0] in 'IF':  # 16 or 32 bits of grey, which Pillow would clip at 255
+            grey = np.nan_to_num(np.asarray(image, np.float32))
+            grey /= 1 if grey.max() <= 1 else 255 if image.mode == 'F' else 65535
+            return np.repeat(np.clip(grey, 0, 1)[:, :, np.newaxis], 3, axis=2)
+        if image.mode in ('RGBA', 'LA', 'PA', 'RGBa', 'La') or 'transparency' in image.info:
+            image = image.convert('RGBA')
+            image = Image.alpha_composite(Image.new('RGBA', image.size, 'white'), image)
+        return np.asarray(image.convert('RGB'), np.float32) / 255
     except Image.UnidentifiedImageError:
         raise UserError('{}: expected a picture, found something else'.format(path))
     except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
-        raise UserError('{}: too large ({})'.format(path, str(error).split(',')[0]))
-    except Exception as error:  # Pillow's plugins raise many kinds for damaged files
-        reason = getattr(error, 'strerror', None) or error
-        raise UserError('{}: expected a whole picture, found: {}'.format(path, reason))
-    if image.mode[0] in 'IF':  # 16 or 32 bits of grey, which Pillow would clip at 255
-        grey = np.asarray(image, np.float32)
-        grey = grey / (1 if grey.max() <= 1 else 255 if image.mode == 'F' else 65535)
-        return np.repeat(np.clip(grey, 0, 1)[:, :, np.newaxis], 3, axis=2)
-    if image.mode in ('RGBA', 'LA', 'PA', 'RGBa', 'La') or 'transparency' in image.info:
-        image = image.convert('RGBA')
-        image = Image.alpha_composite(Image.new('RGBA', image.size, 'white'), image)
-    return np.asarray(image.convert('RGB'), np.float32) / 255
+        raise UserError('{}: expected a picture of ordinary size ({})'.format(path, str(error).split(',')[0]))
+    except Exception as error:  # Pillow's readers raise many kinds for damaged files
+        raise UserError('{}: expected a whole picture, found: {}'.format(
+            path, getattr(error, 'strerror', None) or str(error).split('\n')[0] or type(error).__name__))
 
 
 # ---- A training run on the disk ------------------------------------------------------------------
