@@ -64,8 +64,8 @@ def table(output):
     return [line for line in output.splitlines() if line[:5].strip().isdigit()]
 
 
-def run_to_the_end(folder, data, epochs, **options):
-    process = start(folder, data, epochs, **options)
+def run_to_the_end(folder, data, epochs):
+    process = start(folder, data, epochs, seconds_between_saves=1000)
     output, errors = process.communicate()
     assert process.returncode == 0, output + errors
     return table(output)
@@ -74,30 +74,34 @@ def run_to_the_end(folder, data, epochs, **options):
 def run_with_kills(folder, data, epochs, kills, seed, longest):
     """Kills `kills` times, each time at a random moment within `longest` seconds; then lets it finish.
 
-    Returns the table and how many of the kills left an unfinished checkpoint behind.
+    Returns the table, how often it really was killed before its end, and how many of these
+    kills cut a checkpoint's writing short.
     """
-    moments, unfinished = random.Random(seed), 0
-    for number in range(kills):
-        process = start(folder, data, epochs)
-        moment = moments.uniform(0, longest)
+    moments, killed, cut_short = random.Random(seed), 0, 0
+    checkpoints = os.path.join(folder, 'checkpoints')
+    for number in range(1, kills + 1):
+        process, moment = start(folder, data, epochs), moments.uniform(0, longest)
         try:
             process.communicate(timeout=moment)
+            print('{:3}: ended before {:.2f} s'.format(number, moment))
+            continue
         except subprocess.TimeoutExpired:
             process.kill()
             process.communicate()
-        left = os.listdir(os.path.join(folder, 'checkpoints')) if os.path.isdir(os.path.join(folder, 'checkpoints')) else []
-        saved = [int(path.rsplit('-', 1)[1]) for path in utils.checkpoints(os.path.join(folder, 'checkpoints'))] if left else []
-        cut = any('tempstate' in name or '.tmp' in name for name in left)
-        unfinished += cut
-        print('kill {:3} after {:5.2f} s: step {}{}'.format(
-            number + 1, moment, max(saved, default=0), ', a checkpoint half written' if cut else ''), flush=True)
-    return run_to_the_end(folder, data, epochs), unfinished
+        killed += 1
+        names = os.listdir(checkpoints) if os.path.isdir(checkpoints) else []
+        step = max([int(name[11:-6]) for name in names if name.endswith('.index')], default=0)
+        unfinished = any('tempstate' in name or 'checkpoint.tmp' in name for name in names)
+        cut_short += unfinished
+        print('{:3}: killed after {:.2f} s, step {}{}'.format(
+            number, moment, step, ', a checkpoint half written' if unfinished else ''), flush=True)
+    return run_to_the_end(folder, data, epochs), killed, cut_short
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('--kills', type=int, default=100)
-    parser.add_argument('--epochs', type=int, default=30)
+    parser.add_argument('--epochs', type=int, default=100)
     parser.add_argument('--seed', type=int, default=int(time.time()))
     parser.add_argument('--longest', type=float, default=8, help='seconds until the latest kill of a process')
     flags = parser.parse_args()
@@ -105,10 +109,10 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         data, killed, whole = [os.path.join(folder, name) for name in ('data', 'killed', 'whole')]
         small_data(data)
-        rows, unfinished = run_with_kills(killed, data, flags.epochs, flags.kills, flags.seed, flags.longest)
+        rows, killed, cut_short = run_with_kills(killed, data, flags.epochs, flags.kills, flags.seed, flags.longest)
         same = {'table': rows == run_to_the_end(whole, data, flags.epochs), 'variables': digest(killed) == digest(whole),
                 'scalars in TensorBoard': scalars(killed) == scalars(whole)}
-    print('{} kills, {} of them while a checkpoint was written. {}'.format(flags.kills, unfinished, ', '.join(
+    print('{} kills, {} of them while a checkpoint was written. {}'.format(killed, cut_short, ', '.join(
         '{}: {}'.format(name, 'equal' if equal else 'DIFFERENT') for name, equal in same.items())))
     sys.exit(0 if all(same.values()) else 1)
 

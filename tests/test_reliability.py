@@ -47,12 +47,16 @@ def wait_for_rows(process, count):
 
 # ---- The process dies ----
 
-def test_ten_kills_at_random_moments(tmp_path, small_data, unstopped):
+def test_ten_kills_at_random_moments(tmp_path, small_data, lesson2):
     seed = int(time.time())
     print('seed', seed)  # pytest shows it if the test fails
-    rows, _ = run_with_kills(str(tmp_path), small_data, EPOCHS, kills=10, seed=seed, longest=6)
-    assert_as_if_nothing_had_happened(str(tmp_path), rows, unstopped)
-    assert not [name for name in os.listdir(str(tmp_path / 'checkpoints')) if 'tempstate' in name]
+    killed, whole = str(tmp_path / 'killed'), str(tmp_path / 'whole')
+    rows, kills, _ = run_with_kills(killed, small_data, 25, kills=10, seed=seed, longest=6)
+    assert kills == 10
+    assert rows == run_to_the_end(whole, small_data, 25)
+    assert digest(killed) == digest(whole)
+    assert scalars(killed) == scalars(whole)
+    assert not [name for name in os.listdir(killed + '/checkpoints') if 'tempstate' in name]
 
 
 @pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])
