@@ -196,6 +196,9 @@ def main(flags):
                                         (matrix.shape for matrix in matrices.values())):
         raise utils.UserError('{}: a picture of {} x {} pixels is smaller than the kernel; use --padding SAME'
                               .format(flags.image, width, height))
+    operations_figure = os.path.join(os.path.dirname(flags.output), 'conv_ops.png')
+    if os.path.abspath(flags.output) == os.path.abspath(operations_figure):
+        raise utils.UserError('{}: the second figure takes this name; choose another'.format(flags.output))
     print('{}: {} x {} pixels, RGB, values from 0 to 1'.format(flags.image, width, height))
 
     image = tf.placeholder(tf.float32, [1, height, width, 3], name='image')
@@ -231,7 +234,8 @@ def main(flags):
     print_one_pixel(name, matrices[name], grey, output, y, x, flags.stride, flags.padding)
     print_output_shapes(height, width)
 
-    plt = figures.pyplot(window=not flags.no_show)
+    if flags.no_show:
+        figures.without_windows()
     rows = {'grey': [('original', 'frame: seen magnified', original['grey'][0])], 'rgb': [('', '', original['rgb'][0])]}
     for name, matrix in matrices.items():
         rows['grey'].append((name, caption(matrix), shown['grey'][name][0]))
@@ -239,12 +243,12 @@ def main(flags):
     centre = (y + 0.5) / output.shape[0], (x + 0.5) / output.shape[1]
     figures.draw_pictures(flags.output, [rows[kind][start:start + 5] for start in range(0, len(rows['rgb']), 5)
                                          for kind in ('grey', 'rgb')], detail=centre)
-    operations_figure = os.path.join(os.path.dirname(flags.output), 'conv_ops.png')
-    figures.draw_pictures(operations_figure, [[('original', '[1, {}, {}, 3]'.format(height, width), original['rgb'][0])] + [
+    original_panel = ('original', 'shape [1, {}, {}, 3],\nlike all the outputs'.format(height, width), original['rgb'][0])
+    figures.draw_pictures(operations_figure, [[original_panel] + [
         (name, operations[name][0], shown['operations'][name][0]) for name in operations]])
     print('\nFigures      {}\n             {}\nTensorBoard  tensorboard --logdir {}'.format(
         flags.output, operations_figure, flags.log_dir))
-    figures.show_windows(plt)
+    figures.show_windows()
 
 
 if __name__ == '__main__':

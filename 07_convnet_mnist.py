@@ -272,6 +272,7 @@ def train(flags, mnist):
         trained = session.run(graph.conv1_weights)
 
     curve, learned = [os.path.join(flags.figure_dir, name) for name in ('training_curve.png', 'learned_kernels.png')]
+    figures.without_windows()
     figures.draw_training_curve(curve, run.rows, LECTURE)
     figures.draw_kernels(learned, untrained, trained, kernels.KERNELS)
     print('\nCheckpoint   {}\nTensorBoard  tensorboard --logdir {}\nFigures      {}\n             {}'.format(

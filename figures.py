@@ -1,4 +1,7 @@
-"""What the lessons show of their results: tables on the terminal, figures saved as PNG."""
+"""What the lessons show of their results: tables on the terminal, figures saved as PNG.
+
+matplotlib is imported when the first figure is drawn; it takes half a second.
+"""
 import os
 
 import numpy as np
@@ -28,18 +31,24 @@ def print_rows(rows, lecture, header=False):
             '{:.4f}'.format(lecture[row['epoch']]) if row['epoch'] in lecture else '', **row), flush=True)
 
 
-def pyplot(window=False):
-    """matplotlib.pyplot, imported when it is first needed; it needs a display only for a window."""
+def without_windows():
+    """To be called before the first figure by whoever will not call show_windows: no display is needed then."""
     import matplotlib
-    if not window:
-        matplotlib.use('Agg')
-    import matplotlib.pyplot
-    return matplotlib.pyplot
+    matplotlib.use('Agg')
+
+
+def show_windows():
+    """Opens a window for each figure, where there is a display; else does nothing."""
+    from matplotlib import pyplot
+    if pyplot.get_backend().lower() not in ('agg', 'cairo', 'pdf', 'pgf', 'ps', 'svg', 'template'):
+        pyplot.show()
 
 
 def save_figure(figure, path):
     """Writes a PNG, whole or not at all. Replaces only a picture that this function wrote."""
     from PIL import Image
+    if not path.lower().endswith('.png'):
+        raise utils.UserError('{}: expected a name that ends in .png'.format(path))
     if os.path.exists(path):
         try:
             with Image.open(path) as old:
@@ -60,19 +69,14 @@ def save_figure(figure, path):
                 os.remove(unfinished)
 
 
-def show_windows(plt):
-    """Opens a window for each figure, where there is a display; else does nothing."""
-    if plt.get_backend().lower() not in ('agg', 'cairo', 'pdf', 'pgf', 'ps', 'svg', 'template'):
-        plt.show()
-
-
 def draw_pictures(path, rows, detail=None):
     """Saves a grid of pictures; rows of (title, caption, uint8 [height, width, 1 or 3]).
 
     detail: a point (y, x), each from 0 to 1; every picture shows its surroundings magnified.
     """
+    from matplotlib import pyplot
     columns = max(len(row) for row in rows)
-    figure, axes = pyplot().subplots(len(rows), columns, squeeze=False, figsize=(2.6 * columns, 3.1 * len(rows)))
+    figure, axes = pyplot.subplots(len(rows), columns, squeeze=False, figsize=(2.6 * columns, 3.1 * len(rows)))
     for axis in axes.flat:
         axis.axis('off')
     for row, row_axes in zip(rows, axes):
@@ -89,6 +93,7 @@ def draw_pictures(path, rows, detail=None):
 
 
 def add_detail(axis, picture, point):
+    from matplotlib.patches import Rectangle
     height, width = picture.shape[:2]
     side = max(min(height, width) // 12, 4)
     top = int(min(max(point[0] * height - side / 2, 0), height - side))
@@ -98,13 +103,13 @@ def add_detail(axis, picture, point):
     inset.set(xticks=[], yticks=[])
     for frame in inset.spines.values():
         frame.set_color('gold')
-    axis.add_patch(pyplot().Rectangle((left, top), side, side, fill=False, color='gold'))
+    axis.add_patch(Rectangle((left, top), side, side, fill=False, color='gold'))
 
 
 def draw_training_curve(path, rows, lecture):
     """Saves validation and test accuracy by epoch, beside the lecture's {epoch: accuracy}."""
-    plt = pyplot()
-    figure, axis = plt.subplots(figsize=(8, 5))
+    from matplotlib import pyplot
+    figure, axis = pyplot.subplots(figsize=(8, 5))
     epochs = [row['epoch'] for row in rows]
     axis.plot(epochs, [row['test'] for row in rows], 'o-', color='C0', label='test')
     axis.plot(epochs, [row['validation'] for row in rows], 's--', color='C1', markersize=4, label='validation')
@@ -119,7 +124,8 @@ def draw_training_curve(path, rows, lecture):
 
 def draw_kernels(path, before, after, hand_coded):
     """Saves conv1's kernels [5, 5, 1, 32] before and after training, above the {name: matrix} of lesson 1."""
-    figure = pyplot().figure(figsize=(11, 5.2))
+    from matplotlib import pyplot
+    figure = pyplot.figure(figsize=(11, 5.2))
     grid = figure.add_gridspec(2, 2, height_ratios=[2.5, 1], left=0.02, right=0.98, top=0.93, bottom=0.06, hspace=0.3)
     for place, title, kernels in [(grid[0, 0], 'conv1 before training', before),
                                   (grid[0, 1], 'conv1 after training: learned', after)]:

@@ -104,8 +104,8 @@ def test_a_31_x_31_kernel_of_your_own(filters):
     (['--image', 'missing.jpg'], 'missing.jpg'),
     (['--image', '.'], 'Is a directory'),
     (['--image', __file__], 'expected a picture'),
-    (['--output', __file__], 'is not a picture that this script made'),
-    (['--output', CHIHUAHUA], 'is not a picture that this script made'),
+    (['--output', 'picture.jpg'], 'ends in .png'), (['--output', 'conv_ops.png'], 'choose another'),
+    (['--output', CHIHUAHUA], 'ends in .png'),
     (['--output', __file__ + '/x.png'], 'cannot be written'),
     (['--log-dir', __file__ + '/graphs'], 'cannot be written'),
     (['--no-such-flag'], 'unrecognized arguments')])
@@ -120,6 +120,21 @@ def test_a_small_picture_under_valid_padding(filters, tmp_path):
     Image.new('L', (2, 5), 128).save(str(tmp_path / 'small.png'))
     assert 'smaller than the kernel' in filters('--image', tmp_path / 'small.png', '--padding', 'VALID', check=2).stderr
     assert 'too small for it' in filters('--image', tmp_path / 'small.png').stdout
+
+
+@pytest.mark.parametrize('flags, windows', [([], 1), (['--no-show'], 0)])
+def test_windows_open_where_there_is_a_display(filters_flags, flags, windows):
+    result = run_script('07_basic_filters.py', *filters_flags[1:], *flags, environment={
+        'MPLBACKEND': 'module://fake_display', 'PYTHONPATH': os.path.dirname(__file__)})
+    assert result.stdout.count('A WINDOW') == windows
+
+
+def test_a_picture_of_the_user_is_not_overwritten(filters, tmp_path):
+    mine = tmp_path / 'mine.png'
+    Image.new('RGB', (9, 9), 'red').save(str(mine))
+    before = mine.read_bytes()
+    assert 'not a picture that this script made' in filters('--image', mine, '--output', mine, check=2).stderr
+    assert mine.read_bytes() == before
 
 
 def test_its_own_figure_is_replaced(filters):
