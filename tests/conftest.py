@@ -36,14 +36,20 @@ def write_idx(path, array):
         file.write(header + array.tobytes())
 
 
-@pytest.fixture(scope='session')
-def small_data(tmp_path_factory, mnist):
+def write_small_data(folder):
     """A data set of 660 training, 60 validation and 130 test digits."""
-    folder = tmp_path_factory.mktemp('small_mnist')
-    for name, digits, count in ('train', mnist.train, 720), ('t10k', mnist.test, 130):
-        write_idx(folder / (name + '-images-idx3-ubyte'), digits.images[:count])
-        write_idx(folder / (name + '-labels-idx1-ubyte'), digits.labels[:count])
-    return str(folder)
+    whole = utils.read_mnist(utils.MNIST_DIR)
+    os.makedirs(folder)
+    for name, digits, count in ('train', whole.train, 720), ('t10k', whole.test, 130):
+        write_idx(os.path.join(folder, name + '-images-idx3-ubyte'), digits.images[:count])
+        write_idx(os.path.join(folder, name + '-labels-idx1-ubyte'), digits.labels[:count])
+
+
+@pytest.fixture(scope='session')
+def small_data(tmp_path_factory):
+    folder = str(tmp_path_factory.mktemp('mnist') / 'small')
+    write_small_data(folder)
+    return folder
 
 
 def run_script(script, *arguments, check=0, environment=None, **options):

@@ -14,7 +14,7 @@ import sys
 import tempfile
 import time
 
-from conftest import ROOT, user_environment, write_idx
+from conftest import ROOT, user_environment, write_small_data
 
 import utils
 
@@ -39,7 +39,8 @@ def start(folder, data, epochs, seconds_between_saves=0, flags=(), **options):
 
 def digest(folder):
     """SHA-256 over all variables of the newest checkpoint: weights, Adam's slots, averages, step, notes."""
-    import tensorflow.compat.v1 as tf
+    with utils.quiet_start():
+        import tensorflow.compat.v1 as tf
     reader = tf.train.NewCheckpointReader(utils.checkpoints(os.path.join(folder, 'checkpoints'))[0])
     sha256 = hashlib.sha256()
     for name in sorted(reader.get_variable_to_shape_map()):
@@ -108,22 +109,13 @@ def main():
     print('seed {}'.format(flags.seed))
     with tempfile.TemporaryDirectory() as folder:
         data, killed, whole = [os.path.join(folder, name) for name in ('data', 'killed', 'whole')]
-        small_data(data)
-        rows, killed, cut_short = run_with_kills(killed, data, flags.epochs, flags.kills, flags.seed, flags.longest)
+        write_small_data(data)
+        rows, kills, cut_short = run_with_kills(killed, data, flags.epochs, flags.kills, flags.seed, flags.longest)
         same = {'table': rows == run_to_the_end(whole, data, flags.epochs), 'variables': digest(killed) == digest(whole),
                 'scalars in TensorBoard': scalars(killed) == scalars(whole)}
-    print('{} kills, {} of them while a checkpoint was written. {}'.format(killed, cut_short, ', '.join(
+    print('{} kills, {} of them while a checkpoint was written. {}'.format(kills, cut_short, ', '.join(
         '{}: {}'.format(name, 'equal' if equal else 'DIFFERENT') for name, equal in same.items())))
     sys.exit(0 if all(same.values()) else 1)
-
-
-def small_data(folder):
-    """Writes a data set of 660 training, 60 validation and 130 test digits."""
-    mnist = utils.read_mnist(utils.MNIST_DIR)
-    os.makedirs(folder)
-    for name, digits, count in ('train', mnist.train, 720), ('t10k', mnist.test, 130):
-        write_idx(os.path.join(folder, name + '-images-idx3-ubyte'), digits.images[:count])
-        write_idx(os.path.join(folder, name + '-labels-idx1-ubyte'), digits.labels[:count])
 
 
 if __name__ == '__main__':
