@@ -27,9 +27,10 @@ def parse_flags(arguments=None):
     parser.add_argument('--kernels', nargs='+', metavar='NAME', choices=list(kernels.KERNELS),
                         default=list(kernels.KERNELS), help='which kernels to apply')
     parser.add_argument('--custom', type=custom_kernel, metavar='"0 -1 0; -1 5 -1; 0 -1 0"',
-                        help='a kernel of your own, rows separated by semicolons, up to 31 x 31')
+                        help='a kernel of your own, rows separated by semicolons, up to 31 x 31; '
+                             'write --custom="-1,0,1" if it begins with a minus and has no space')
     parser.add_argument('--stride', type=utils.number(int, 1, 1000), default=1,
-                        help='take every so-manieth pixel, in both directions')
+                        help='take every N-th pixel, in both directions')
     parser.add_argument('--padding', choices=['SAME', 'VALID'], default='SAME',
                         help='SAME: zeros around the picture; VALID: only where the kernel fits')
     parser.add_argument('--output', default=os.path.join(utils.HERE, 'figures', 'basic_filters.png'),
@@ -54,7 +55,7 @@ if __name__ == '__main__':
 with utils.quiet_start():
     import tensorflow.compat.v1 as tf
     tf.disable_v2_behavior()
-    tf.config.experimental.list_physical_devices()
+    tf.config.experimental.list_physical_devices()  # it makes its remarks now, and not in the session
 
 
 def filter_grey(grey, matrices, stride, padding):
@@ -116,7 +117,7 @@ def displayed(output, matrix):
 
 
 def sums_to_zero(matrix):
-    return abs(matrix.sum()) < 1e-5
+    return abs(matrix.sum()) <= 1e-5 * np.abs(matrix).sum()
 
 
 def matrix_lines(matrix):
@@ -186,6 +187,18 @@ def print_output_shapes(height, width):
             print('  {:<8}{:20}{}'.format(stride, *shapes))
 
 
+def write_log(log_dir, events):
+    """Writes graph and pictures for TensorBoard, in the place of those that an earlier run of this script wrote."""
+    suffix = '.basic_filters'
+    with utils.writing(log_dir):
+        os.makedirs(log_dir, exist_ok=True)
+        for name in os.listdir(log_dir):
+            if name.endswith(suffix):
+                os.remove(os.path.join(log_dir, name))
+        with tf.summary.FileWriter(log_dir, tf.get_default_graph(), filename_suffix=suffix) as writer:
+            writer.add_summary(events, global_step=0)
+
+
 def main(flags):
     matrices = {name: kernels.KERNELS[name] for name in flags.kernels}
     if flags.custom is not None:
@@ -199,6 +212,8 @@ def main(flags):
     operations_figure = os.path.join(os.path.dirname(flags.output), 'conv_ops.png')
     if os.path.abspath(flags.output) == os.path.abspath(operations_figure):
         raise utils.UserError('{}: the second figure takes this name; choose another'.format(flags.output))
+    for path in flags.output, operations_figure:
+        figures.check_target(path)
     print('{}: {} x {} pixels, RGB, values from 0 to 1'.format(flags.image, width, height))
 
     image = tf.placeholder(tf.float32, [1, height, width, 3], name='image')
@@ -211,31 +226,33 @@ def main(flags):
         operations = compare_operations(image)
     outputs = {'grey': grey_outputs, 'rgb': rgb_outputs,
                'operations': {name: output for name, (_, output) in operations.items()}}
+    matrix_of = {'grey': matrices, 'rgb': matrices, 'operations': dict.fromkeys(operations, EMBOSS)}
     with tf.name_scope('shown'):
-        shown = {kind: {name: displayed(output, matrices.get(name, EMBOSS))
-                        for name, output in outputs[kind].items()} for kind in outputs}
+        shown = {kind: {name: displayed(output, matrix_of[kind][name]) for name, output in outputs[kind].items()}
+                 for kind in outputs}
         original = {'grey': displayed(grey, kernels.KERNELS['identity']),
                     'rgb': displayed(image, kernels.KERNELS['identity'])}
         for kind in shown:
             for name, picture in shown[kind].items():
                 tf.summary.image('{}/{}'.format(kind, name), picture)
         summaries = tf.summary.merge_all()
+    example = 'custom' if 'custom' in matrices else 'blur' if 'blur' in matrices else flags.kernels[0]
 
-    with tf.Session() as session:  # one run computes everything
-        grey, outputs, shown, original, events = session.run(
-            [grey, outputs, shown, original, summaries], feed_dict={image: pixels[np.newaxis]})
-    with utils.writing(flags.log_dir), tf.summary.FileWriter(flags.log_dir, tf.get_default_graph()) as writer:
-        writer.add_summary(events, global_step=0)
+    with tf.Session(config=tf.ConfigProto(device_count={'GPU': 0})) as session:  # one run; exact in float32
+        grey, output, shown, original, events = session.run(
+            [grey, grey_outputs[example], shown, original, summaries], feed_dict={image: pixels[np.newaxis]})
+    write_log(flags.log_dir, events)
 
-    print_kernels(matrices, outputs['grey'], outputs['rgb'])
-    name = 'custom' if 'custom' in matrices else 'blur' if 'blur' in matrices else flags.kernels[0]
-    grey, output = grey[0, :, :, 0], outputs['grey'][name][0, :, :, 0]
+    print_kernels(matrices, shown['grey'], shown['rgb'])
+    grey, output = grey[0, :, :, 0], output[0, :, :, 0]
     y, x = most_changed(grey, output, flags.stride)
-    print_one_pixel(name, matrices[name], grey, output, y, x, flags.stride, flags.padding)
+    print_one_pixel(example, matrices[example], grey, output, y, x, flags.stride, flags.padding)
     print_output_shapes(height, width)
 
     if flags.no_show:
         figures.without_windows()
+    else:
+        figures.with_windows()
     rows = {'grey': [('original', 'frame: seen magnified', original['grey'][0])], 'rgb': [('', '', original['rgb'][0])]}
     for name, matrix in matrices.items():
         rows['grey'].append((name, caption(matrix), shown['grey'][name][0]))

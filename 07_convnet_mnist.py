@@ -33,12 +33,12 @@ SUMMARY_STEPS = 20  # training steps from one point of TensorBoard's curves to t
 def parse_flags(arguments=None):
     flags = utils.Flags(__doc__.splitlines()[0])
     add = flags.add_argument
-    add('--epochs', type=utils.number(int, 1), default=10, help='how often to see every training digit, in all')
-    add('--batch-size', type=utils.number(int, 1), default=128, help='images per step')
-    add('--learning-rate', type=utils.number(float, 0, above=True), default=1e-3, help='of Adam, in epoch 1')
+    add('--epochs', type=utils.number(int, 1), default=10, help='how many times to see every training digit, in all')
+    add('--batch-size', type=utils.number(int, 1, 4096), default=128, help='images per step')
+    add('--learning-rate', type=utils.number(float, 0, 1, above=True), default=1e-3, help='of Adam, in epoch 1')
     add('--decay', type=utils.number(float, 0, 1, above=True), default=0.95,
         help='the learning rate shrinks by this factor after each epoch; 1: it stays')
-    add('--keep-prob', type=utils.number(float, 0, 1, above=True), default=0.75,
+    add('--keep-prob', type=utils.number(float, 0.001, 1), default=0.75,
         help='share of the 1024 units that dropout keeps; 1: no dropout')
     add('--average', type=utils.number(float, 0, 0.999999), default=0.999,
         help='decay of the moving average of the weights, with which it is evaluated; 0: no average')
@@ -48,13 +48,16 @@ def parse_flags(arguments=None):
     add('--data-dir', default=utils.MNIST_DIR, help='MNIST, or any data set in its format')
     add('--checkpoint-dir', default=os.path.join(utils.HERE, 'checkpoints', 'convnet_mnist'),
         help='where training is saved, and found again by the next run')
-    add('--log-dir', default=os.path.join(utils.HERE, 'graphs', 'convnet_mnist'), help='for TensorBoard')
+    add('--log-dir', help='for TensorBoard; if not given, a folder in graphs with the name of the checkpoints\' folder')
     add('--figure-dir', default=os.path.join(utils.HERE, 'figures'), help='for the figures')
     add('--device', choices=['auto', 'cpu', 'gpu'], default='auto', help='auto: the GPU if there is one')
     add('--bf16', action='store_true', help='compute in bfloat16, faster, where processor and TensorFlow can; else in float32')
     add('--restart', action='store_true', help='move earlier checkpoints and logs aside and start anew')
     add('--dry-run', action='store_true', help='one batch through everything, in seconds; keeps nothing')
-    return flags.parse_args(arguments)
+    values = flags.parse_args(arguments)
+    if values.log_dir is None:  # so that two runs with checkpoints of their own do not share a curve
+        values.log_dir = os.path.join(utils.HERE, 'graphs', os.path.basename(os.path.abspath(values.checkpoint_dir)))
+    return values
 
 
 if __name__ == '__main__':
@@ -176,15 +179,20 @@ def batches(digits, batch_size, shift, seed, epoch, first):
         yield padded[np.arange(len(chosen))[:, None, None], y + side[:, None], x + side], digits.labels[chosen]
 
 
+def can_use_bfloat16():
+    """TensorFlow 1.15 cannot; on a processor without it, it would be slower than float32."""
+    return utils.cpu_has_bfloat16() and hasattr(tf.ConfigProto().graph_options.rewrite_options,
+                                                'auto_mixed_precision_onednn_bfloat16')
+
+
 def session_config(device, bf16):
     config = tf.ConfigProto(inter_op_parallelism_threads=1,  # one op at a time, each on all cores: fastest
                             allow_soft_placement=True)
     config.gpu_options.allow_growth = True  # take only the GPU memory that is needed
     if device == 'cpu':
         config.device_count['GPU'] = 0
-    rewrites = config.graph_options.rewrite_options
-    if bf16 and utils.cpu_has_bfloat16() and hasattr(rewrites, 'auto_mixed_precision_onednn_bfloat16'):
-        rewrites.auto_mixed_precision_onednn_bfloat16 = rewrites.ON  # TensorFlow 1.15 does not have it
+    if bf16 and can_use_bfloat16():
+        config.graph_options.rewrite_options.auto_mixed_precision_onednn_bfloat16 = 1  # ON
     return config
 
 
@@ -209,7 +217,7 @@ def build_graph(flags, steps_per_epoch):
         initialize = tf.global_variables_initializer()
         saver = tf.train.Saver(max_to_keep=3)
     correct = evaluation(scaled, targets, averages)
-    conv1_weights = tf.trainable_variables()[0]
+    (conv1_weights,) = tf.trainable_variables('conv1/weights')
     return argparse.Namespace(
         images=images, labels=labels, layers=layers, loss=loss, correct=correct, train_op=train_op, summary=summary,
         step=step, steps_per_epoch=steps_per_epoch, notes=notes, initialize=initialize, saver=saver,
@@ -225,14 +233,13 @@ def train_epoch(session, graph, run, flags, epoch, digits, steps_done):
               unit=' images', leave=False, disable=None) as bar:
         for images, labels in batches(digits, flags.batch_size, flags.shift, flags.seed, epoch, first):
             steps_done += 1
-            fetches = [graph.train_op, graph.loss] + [graph.summary] * (steps_done % SUMMARY_STEPS == 0)
-            _, loss, *summary = session.run(fetches, {graph.images: images, graph.labels: labels})
-            if not np.isfinite(loss):
-                raise utils.UserError('step {}: the loss is {}, training has diverged; begin anew with --restart and a '
-                                      'smaller --learning-rate (now {:g})'.format(steps_done, loss, flags.learning_rate))
+            feed_dict = {graph.images: images, graph.labels: labels}
+            if steps_done % SUMMARY_STEPS == 0:
+                _, loss, summary = session.run([graph.train_op, graph.loss, graph.summary], feed_dict)
+                run.log('train', summary, steps_done)
+            else:
+                _, loss = session.run([graph.train_op, graph.loss], feed_dict)
             run.loss_sum += float(loss) * len(labels)
-            if summary:
-                run.log('train', summary[0], steps_done)
             bar.set_postfix(loss='{:.4f}'.format(loss), refresh=False)
             bar.update(len(labels))
             run.save_if_due()
@@ -250,9 +257,12 @@ def accuracy(session, graph, digits):
 def train(flags, mnist):
     graph = build_graph(flags, -(-len(mnist.train.labels) // flags.batch_size))  # rounded up: no digit is left out
     figures.print_layers(graph.layers, tf.trainable_variables())
+    curve, learned = [os.path.join(flags.figure_dir, name) for name in ('training_curve.png', 'learned_kernels.png')]
+    for path in curve, learned:
+        figures.check_target(path)  # now rather than after the training
     settings = {'--' + name.replace('_', '-'): getattr(flags, name) for name in
                 ('seed', 'batch_size', 'learning_rate', 'decay', 'keep_prob', 'average', 'shift')}
-    settings['data'] = utils.fingerprint(mnist)
+    settings.update({'--bf16': flags.bf16 and can_use_bfloat16(), 'data set': utils.fingerprint(mnist)})
     with tf.Session(config=session_config(flags.device, flags.bf16)) as session, \
             utils.Run(flags.checkpoint_dir, flags.log_dir, settings, flags.restart) as run:
         session.run(graph.initialize)
@@ -264,17 +274,19 @@ def train(flags, mnist):
             row = {'epoch': epoch, 'loss': run.loss_sum / len(mnist.train.labels),
                    'validation': accuracy(session, graph, mnist.validation),
                    'test': accuracy(session, graph, mnist.test)}
-            run.end_epoch(row, steps_done)
             figures.print_rows([row], LECTURE)
+            run.end_epoch(row, steps_done)
         if steps_done == run.steps_restored:
-            print('All {} epochs are done already; evaluated again: validation {:.4f}, test {:.4f}'.format(
-                len(run.rows), accuracy(session, graph, mnist.validation), accuracy(session, graph, mnist.test)))
+            print('{} epochs asked for, {} done already. Evaluated as it stands: validation {:.4f}, test {:.4f}'.format(
+                flags.epochs, len(run.rows), accuracy(session, graph, mnist.validation), accuracy(session, graph, mnist.test)))
         trained = session.run(graph.conv1_weights)
 
-    curve, learned = [os.path.join(flags.figure_dir, name) for name in ('training_curve.png', 'learned_kernels.png')]
     figures.without_windows()
     figures.draw_training_curve(curve, run.rows, LECTURE)
     figures.draw_kernels(learned, untrained, trained, kernels.KERNELS)
+    if flags.dry_run:
+        print('\nDry run: one batch went through everything; nothing of it is kept.')
+        return
     print('\nCheckpoint   {}\nTensorBoard  tensorboard --logdir {}\nFigures      {}\n             {}'.format(
         run.latest, flags.log_dir, curve, learned))
 
@@ -295,7 +307,6 @@ def main(flags):
     with tempfile.TemporaryDirectory() as scratch:
         train(argparse.Namespace(**dict(vars(flags), epochs=1, checkpoint_dir=os.path.join(scratch, 'checkpoints'),
                                         log_dir=os.path.join(scratch, 'graphs'), figure_dir=scratch)), batch)
-    print('Dry run: one batch went through everything; nothing of it is kept.')
 
 
 if __name__ == '__main__':

@@ -33,8 +33,18 @@ def print_rows(rows, lecture, header=False):
 
 def without_windows():
     """To be called before the first figure by whoever will not call show_windows: no display is needed then."""
+    os.environ.pop('MPLBACKEND', None)  # a notebook's terminal inherits one that works only in the notebook
     import matplotlib
     matplotlib.use('Agg')
+
+
+def with_windows():
+    """To be called before the first figure by whoever will call show_windows."""
+    try:
+        from matplotlib import pyplot
+        pyplot.switch_backend(pyplot.get_backend())  # loads it
+    except (ImportError, ValueError):  # MPLBACKEND names a backend that does not work here
+        without_windows()
 
 
 def show_windows():
@@ -44,23 +54,29 @@ def show_windows():
         pyplot.show()
 
 
-def save_figure(figure, path):
-    """Writes a PNG, whole or not at all. Replaces only a picture that this function wrote."""
+def check_target(path):
+    """Raises UserError unless a figure can be written there: over no picture but one that was written here."""
     from PIL import Image
     if not path.lower().endswith('.png'):
         raise utils.UserError('{}: expected a name that ends in .png'.format(path))
+    with utils.writing(path):
+        os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
     if os.path.exists(path):
         try:
             with Image.open(path) as old:
                 ours = old.info.get('Software') == 'lecture 07'
-        except OSError:
+        except Exception:  # whatever it is, it is no picture of ours
             ours = False
         if not ours:
             raise utils.UserError('{}: exists, and is not a picture that this script made; '
-                            'choose another name or move it away'.format(path))
+                                  'choose another name or move it away'.format(path))
+
+
+def save_figure(figure, path):
+    """Writes a PNG, whole or not at all."""
+    check_target(path)
     unfinished = '{}.{}.tmp'.format(path, os.getpid())
     with utils.writing(path):
-        os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
         try:
             figure.savefig(unfinished, format='png', dpi=100, metadata={'Software': 'lecture 07'})
             os.replace(unfinished, path)

@@ -12,46 +12,42 @@ NumPy only: importing this file loads no TensorFlow and adds nothing to any grap
 import numpy as np
 
 
-def matrix(*rows):
-    return np.array(rows, np.float32)
-
-
 KERNELS = {  # in display order; a kernel that sums to 1 keeps the brightness
-    'identity': matrix([0, 0, 0],
-                       [0, 1, 0],
-                       [0, 0, 0]),
+    'identity': np.float32([[0, 0, 0],
+                            [0, 1, 0],
+                            [0, 0, 0]]),
 
-    'blur': matrix([1, 2, 1],   # Gaussian: the nearer the neighbour, the more it counts
-                   [2, 4, 2],
-                   [1, 2, 1]) / 16,
+    'blur': np.float32([[1, 2, 1],   # Gaussian: the nearer the neighbour, the more it counts
+                        [2, 4, 2],
+                        [1, 2, 1]]) / 16,
 
-    'sharpen': matrix([ 0, -1,  0],
-                      [-1,  5, -1],
-                      [ 0, -1,  0]),
+    'sharpen': np.float32([[ 0, -1,  0],
+                           [-1,  5, -1],
+                           [ 0, -1,  0]]),
 
-    'edge': matrix([-1, -1, -1],   # outline: 0 wherever all nine pixels are equal
-                   [-1,  8, -1],
-                   [-1, -1, -1]),
+    'edge': np.float32([[-1, -1, -1],   # outline: 0 wherever all nine pixels are equal
+                        [-1,  8, -1],
+                        [-1, -1, -1]]),
 
-    'top_sobel': matrix([ 1,  2,  1],   # positive where it is brighter above than below
-                        [ 0,  0,  0],
-                        [-1, -2, -1]),
+    'top_sobel': np.float32([[ 1,  2,  1],   # positive where it is brighter above than below
+                             [ 0,  0,  0],
+                             [-1, -2, -1]]),
 
-    'bottom_sobel': matrix([-1, -2, -1],
-                           [ 0,  0,  0],
-                           [ 1,  2,  1]),
+    'bottom_sobel': np.float32([[-1, -2, -1],
+                                [ 0,  0,  0],
+                                [ 1,  2,  1]]),
 
-    'left_sobel': matrix([1, 0, -1],
-                         [2, 0, -2],
-                         [1, 0, -1]),
+    'left_sobel': np.float32([[1, 0, -1],
+                              [2, 0, -2],
+                              [1, 0, -1]]),
 
-    'right_sobel': matrix([-1, 0, 1],
-                          [-2, 0, 2],
-                          [-1, 0, 1]),
+    'right_sobel': np.float32([[-1, 0, 1],
+                               [-2, 0, 2],
+                               [-1, 0, 1]]),
 
-    'emboss': matrix([-2, -1, 0],   # light falls in from the top left
-                     [-1,  1, 1],
-                     [ 0,  1, 2]),
+    'emboss': np.float32([[-2, -1, 0],   # light falls in from the top left
+                          [-1,  1, 1],
+                          [ 0,  1, 2]]),
 }
 
 
@@ -83,7 +79,7 @@ def matrix_from_text(text):
         raise ValueError('rows of different length')
     if not all(abs(number) < 1e6 for row in rows for number in row):
         raise ValueError('numbers beyond a million')
-    return matrix(*rows)
+    return np.float32(rows)
 
 
 # The lecture's names, ready for tf.nn.conv2d: [3, 3, 1, 1] for grey, [3, 3, 3, 3] for RGB.

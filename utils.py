@@ -80,6 +80,9 @@ def errors_in_one_line():
         yield
     except UserError as error:
         message = str(error)
+    except BrokenPipeError:  # whoever reads the output, such as head, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
     except OSError as error:  # a path that cannot be read or written, a full disk
         message = '{}: {}'.format(error.filename, error.strerror) if error.filename else str(error)
     except KeyboardInterrupt:
@@ -164,8 +167,6 @@ def read_digits(directory, name):
     if digits.images.shape[1:] != (28, 28):
         raise UserError('{}: expected pictures of 28 x 28 pixels, found {} x {}'.format(
             images_path, *digits.images.shape[1:]))
-    if len(digits.images) == 0:
-        raise UserError('{}: expected at least one picture, found none'.format(images_path))
     if len(digits.images) != len(digits.labels):
         raise UserError('{}: expected one label for each of the {:,} pictures, found {:,}'.format(
             labels_path, len(digits.images), len(digits.labels)))
@@ -202,6 +203,8 @@ def read_idx(path, dimensions):
                     path, magic.hex(), header[:4].hex() or 'an empty file'))
             shape = struct.unpack('>{}I'.format(dimensions), header[4:])
             size = functools.reduce(operator.mul, shape)  # not np.prod: a header may claim more than int64 holds
+            if size == 0:
+                raise UserError('{}: expected at least one picture or label, found none'.format(path))
             data = bytearray()
             while len(data) <= size:  # one byte too many shows that the header is wrong
                 piece = stream.read(1 << 20)
@@ -238,7 +241,7 @@ def read_image(path):
             image = ImageOps.exif_transpose(Image.open(path))  # also loads it
         if image.mode[0] in 'IF':  # 16 or 32 bits of grey, which Pillow would clip at 255
             grey = np.nan_to_num(np.asarray(image, np.float32))
-            grey /= 1 if grey.max() <= 1 else 255 if image.mode == 'F' else 65535
+            grey /= 65535 if image.mode[0] == 'I' else 1 if grey.max() <= 1 else 255
             return np.repeat(np.clip(grey, 0, 1)[:, :, np.newaxis], 3, axis=2)
         if image.mode in ('RGBA', 'LA', 'PA', 'RGBa', 'La') or 'transparency' in image.info:
             image = image.convert('RGBA')
@@ -270,22 +273,23 @@ class Run:
 
         Raises UserError if a directory cannot be written, or another run is using it.
         """
-        self.checkpoint_dir, self.log_dir, self.settings = checkpoint_dir, log_dir, settings
+        self.checkpoint_dir, self.log_dir = os.path.abspath(checkpoint_dir), os.path.abspath(log_dir)
+        self.settings = settings
         self.rows = []  # of the table, one for each finished epoch
         self.loss_sum = 0.0  # over the digits seen so far in the unfinished epoch
         self.restored = self.latest = None  # the checkpoint that this run continued, and its newest one
         self.steps_restored = 0
         self._signal = None
         self._writers = {}
-        with writing(checkpoint_dir):
-            os.makedirs(checkpoint_dir, exist_ok=True)
+        with writing(self.checkpoint_dir):
+            os.makedirs(self.checkpoint_dir, exist_ok=True)
         self._lock = self._acquire_lock()
-        for name in os.listdir(checkpoint_dir):  # what a killed run was writing when it died
+        for name in os.listdir(self.checkpoint_dir):  # what a killed run was writing when it died
             if re.match(r'(model\.ckpt-\d+\..*\.tempstate\d+|checkpoint\.tmp[0-9a-f]+)$', name):
-                os.remove(os.path.join(checkpoint_dir, name))
+                os.remove(os.path.join(self.checkpoint_dir, name))
         if restart:
-            move_aside(checkpoint_dir, keep=('lock', 'lock.pid'))
-            move_aside(log_dir)
+            move_aside(self.checkpoint_dir, r'model\.ckpt-|checkpoint$')
+            move_aside(self.log_dir, r'(train|validation|test)$')
 
     def __enter__(self):
         self._handlers = {number: signal.signal(number, self._stop) for number in (signal.SIGINT, signal.SIGTERM)}
@@ -300,6 +304,8 @@ class Run:
                     writer.close()
         finally:
             self._lock.release()
+        if self._signal and exception[0] is None:  # it came after the last step: all is done and saved
+            sys.exit(128 + self._signal)
 
     def _stop(self, number, frame):
         self._signal = number
@@ -314,8 +320,8 @@ class Run:
                 lock.acquire(timeout=0)
             except filelock.Timeout:
                 with open(path + '.pid') as file:
-                    raise UserError('{}: in use by the run with process id {}; wait for its end or choose another '
-                                    '--checkpoint-dir'.format(self.checkpoint_dir, file.read()))
+                    raise UserError('{}: in use by the run with process id {}; wait for its end, or choose another '
+                                    '--checkpoint-dir and --log-dir'.format(self.checkpoint_dir, file.read()))
             with open(path + '.pid', 'w') as file:  # not in the lock itself, which Windows lets nobody read
                 file.write(str(os.getpid()))
         return lock
@@ -330,43 +336,46 @@ class Run:
         self._session, self._saver, self._step, self._notes = session, saver, step, notes
         self.restored = self.latest = self._restore_newest()
         if self.restored:
-            saved = json.loads(session.run(notes).decode())
-            different = ['{} {} (now {})'.format(name, saved['settings'].get(name), value)
-                         for name, value in self.settings.items() if saved['settings'].get(name) != value]
-            if different:
-                raise UserError('{}: trained with {}; continue with the same, or --restart to begin anew'.format(
-                    self.restored, ', '.join(different)))
-            self.rows, self.loss_sum = saved['rows'], saved['loss_sum']
-            print('Continues from {}\n'.format(self.restored))
+            print('Continuing from {}\n'.format(self.restored))
         self._saved_at = time.monotonic()
         steps = self.steps_restored = int(session.run(step))
         with writing(self.log_dir):
             for name in 'train', 'validation', 'test':
-                self._writers[name] = open_log(os.path.join(self.log_dir, name), steps,
+                done = steps if name == 'train' else self.rows[-1]['step'] if self.rows else 0
+                self._writers[name] = open_log(os.path.join(self.log_dir, name), done,
                                                session.graph if name == 'train' else None)
         return steps
 
     def _restore_newest(self):
         import tensorflow.compat.v1 as tf
-        bad = []
-        prefixes = checkpoints(self.checkpoint_dir)
+        prefixes, bad = checkpoints(self.checkpoint_dir), []
         for prefix in prefixes:
             try:
+                saved = json.loads(tf.train.NewCheckpointReader(prefix).get_tensor(self._notes.op.name).decode())
+                self._refuse_other_settings(prefix, saved['settings'])
                 self._saver.restore(self._session, prefix)
-            except (tf.errors.OpError, ValueError) as error:
+            except (tf.errors.OpError, ValueError, RuntimeError) as error:  # 1.15's reader raises the last
                 bad.append(prefix)
                 print('warning: {} is damaged and passed over ({})'.format(
                     prefix, str(error).splitlines()[0][:100]), file=sys.stderr)
             else:
                 self._saver.recover_last_checkpoints([each for each in reversed(prefixes) if each not in bad])
+                self.rows, self.loss_sum = saved['rows'], saved['loss_sum']
                 return prefix
         if bad:
             raise UserError('{}: none of its checkpoints is whole; --restart moves them aside and begins anew'
                             .format(self.checkpoint_dir))
 
+    def _refuse_other_settings(self, prefix, saved):
+        different = ['{} {} (now {})'.format(name, saved.get(name), value)
+                     for name, value in self.settings.items() if saved.get(name) != value]
+        if different:
+            raise UserError('{}: trained with {}; give the same, or another --checkpoint-dir, or --restart'.format(
+                prefix, ', '.join(different)))
+
     def end_epoch(self, row, step):
         """Keeps the epoch's row {'epoch', 'loss', 'validation', 'test'} and saves."""
-        self.rows.append(row)
+        self.rows.append(dict(row, step=step))
         self.loss_sum = 0.0
         for name in 'validation', 'test':
             self.log(name, {'accuracy': row[name]}, step)
@@ -423,31 +432,40 @@ def writing(path):
 
 
 def checkpoints(directory):
-    """The checkpoints in a directory, newest first, as the prefixes that Saver.restore takes."""
-    steps = {int(found.group(1)) for found in (re.match(r'model\.ckpt-(\d+)\.(index|data-[\d-]+of-\d+)$', name)
-                                               for name in os.listdir(directory)) if found}
+    """The checkpoints in a directory, newest first, as the prefixes that Saver.restore takes.
+
+    These are all that have an index or that the Saver's own list names; data without either
+    are what a run was writing when it was killed.
+    """
+    names = [name for name in os.listdir(directory) if name.endswith('.index')]
+    if os.path.exists(os.path.join(directory, 'checkpoint')):
+        with open(os.path.join(directory, 'checkpoint'), errors='replace') as file:
+            names += [name for name in re.findall(r'model\.ckpt-\d+', file.read())
+                      if os.path.exists(os.path.join(directory, name + '.data-00000-of-00001'))]
+    steps = {int(found.group(1)) for found in (re.match(r'model\.ckpt-(\d+)', name) for name in names) if found}
     return [os.path.join(directory, 'model.ckpt-{}'.format(step)) for step in sorted(steps, reverse=True)]
 
 
-def move_aside(directory, keep=()):
-    """Moves what is in a directory to a new one beside it, with a number at its name's end."""
-    names = [name for name in os.listdir(directory) if name not in keep] if os.path.isdir(directory) else []
+def move_aside(directory, pattern):
+    """Moves what a run wrote to a directory into a new one beside it, with a number at its name's end."""
+    names = [name for name in os.listdir(directory) if re.match(pattern, name)] if os.path.isdir(directory) else []
     if names:
         aside = next(path for path in ('{}.{}'.format(directory, i) for i in itertools.count(1))
                      if not os.path.exists(path))
-        os.makedirs(aside)
-        for name in names:
-            os.rename(os.path.join(directory, name), os.path.join(aside, name))
+        with writing(aside):
+            os.makedirs(aside)
+            for name in names:
+                os.rename(os.path.join(directory, name), os.path.join(aside, name))
         print('Moved the earlier files of {} to {}'.format(directory, aside))
 
 
-def open_log(directory, steps, graph):
-    """A FileWriter that continues after so many steps; TensorBoard forgets what was logged beyond them."""
+def open_log(directory, step, graph):
+    """A FileWriter that continues after a step; TensorBoard forgets what was logged beyond it."""
     import tensorflow.compat.v1 as tf
     os.makedirs(directory, exist_ok=True)
     graph_logged = any(holds_graph(os.path.join(directory, name)) for name in os.listdir(directory))
     writer = tf.summary.FileWriter(directory, None if graph_logged else graph)
-    writer.add_session_log(tf.SessionLog(status=tf.SessionLog.START), steps + 1)
+    writer.add_session_log(tf.SessionLog(status=tf.SessionLog.START), step + 1)
     writer.flush()
     return writer
 

@@ -87,6 +87,19 @@ def test_flags(filters, tmp_path, flags, expected):
     assert '   equal' in result.stdout and result.stderr == ''
 
 
+def test_a_kernel_that_begins_with_a_minus(filters):
+    assert '{:14}{:6}'.format('custom', 0) in filters('--kernels', 'edge', '--custom=-1,0,1;-2,0,2;-1,0,1').stdout
+
+
+def test_its_earlier_log_is_replaced_and_others_are_not(filters, tmp_path):
+    (tmp_path / 'graphs').mkdir()
+    (tmp_path / 'graphs' / 'events.out.tfevents.1.mine').write_text('mine')
+    for _ in range(2):
+        filters('--kernels', 'edge')
+    assert len(os.listdir(str(tmp_path / 'graphs'))) == 2
+    assert (tmp_path / 'graphs' / 'events.out.tfevents.1.mine').read_text() == 'mine'
+
+
 def test_a_31_x_31_kernel_of_your_own(filters):
     result = filters('--kernels', 'identity', '--custom', ';'.join([' '.join(['0.001'] * 31)] * 31))
     assert 'sum of the product' in result.stdout and '   equal' in result.stdout
@@ -120,6 +133,12 @@ def test_a_small_picture_under_valid_padding(filters, tmp_path):
     Image.new('L', (2, 5), 128).save(str(tmp_path / 'small.png'))
     assert 'smaller than the kernel' in filters('--image', tmp_path / 'small.png', '--padding', 'VALID', check=2).stderr
     assert 'too small for it' in filters('--image', tmp_path / 'small.png').stdout
+
+
+def test_a_backend_that_does_not_work_here(filters_flags):
+    result = run_script('07_basic_filters.py', *filters_flags[1:], '--kernels', 'blur',
+                        environment={'MPLBACKEND': 'module://no_such_backend'})
+    assert result.stderr == '' and 'grid.png' in result.stdout
 
 
 @pytest.mark.parametrize('flags, windows', [([], 1), (['--no-show'], 0)])
@@ -177,6 +196,7 @@ def test_16_bits_keep_their_precision(tmp_path):
     deep = np.arange(120, dtype=np.uint16).reshape(12, 10) * 500
     same(saved(tmp_path, Image.fromarray(deep)), deep / 65535 * 255)
     same(saved(tmp_path, Image.fromarray(deep), 'deep.tif'), deep / 65535 * 255)
+    same(saved(tmp_path, Image.fromarray(deep // 30000)), deep // 30000 / 65535 * 255)  # dark, and stays dark
 
 
 def test_exif_rotation(tmp_path):

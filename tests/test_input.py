@@ -8,7 +8,7 @@ import shutil
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -70,7 +70,7 @@ DAMAGES = {
     'fewer labels': ('labels', with_array(lambda labels: labels[1:]), 'one label for each of the 720 pictures, found 719'),
     'label 10': ('labels', with_array(with_label_10), 'expected labels from 0 to 9, found 10'),
     'other size': ('images', with_array(lambda images: images[:, :20]), 'pictures of 28 x 28 pixels, found 20 x 28'),
-    'no pictures': ('images', with_array(lambda images: images[:0]), 'expected at least one picture, found none'),
+    'no pictures': ('images', with_array(lambda images: images[:0]), 'expected at least one picture or label, found none'),
     'a directory': ('images', lambda path: (os.remove(path), os.mkdir(path)), 'cannot be read')}
 
 
@@ -131,6 +131,8 @@ def idx_like(draw):
 
 @ANYTHING
 @given(content=st.one_of(st.binary(max_size=200), idx_like()), dimensions=st.sampled_from([1, 3]))
+@example(content=b'\0\0\x08\3' + bytes(4) + b'\xff' * 8, dimensions=3)
+@example(content=b'\0\0\x08\3' + b'\xff' * 8 + bytes(4), dimensions=3)
 def test_read_idx_whatever_the_bytes(tmp_path_factory, content, dimensions):
     path = str(tmp_path_factory.getbasetemp() / 'any.idx')
     with open(path, 'wb') as file:

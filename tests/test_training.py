@@ -47,6 +47,8 @@ def test_one_real_epoch(tmp_path):
     assert '3,274,634' in result.stdout
     (row,) = rows(result)
     assert row[0] == '1' and float(row[3]) >= 0.98 and row[4] == '0.9111'
+    logs = [os.path.join(folder, name) for folder, _, names in os.walk(str(tmp_path / 'graphs')) for name in names]
+    assert sum(map(os.path.getsize, logs)) < 500e3  # 10 epochs stay below 5 MB
     for name in 'learned_kernels.png', 'training_curve.png':
         assert np.asarray(Image.open(str(tmp_path / name)).convert('L')).std() > 20
         assert name in result.stdout
@@ -55,11 +57,11 @@ def test_one_real_epoch(tmp_path):
 def test_one_epoch_and_three_more_equal_four(convnet, lesson2, tmp_path, small_data):
     first = convnet('--epochs', 1)
     longer = convnet('--epochs', 4)
-    assert 'Continues from' in longer.stdout and rows(longer)[0] == rows(first)[0]
+    assert 'Continuing from' in longer.stdout and rows(longer)[0] == rows(first)[0]
     assert [row[0] for row in rows(longer)] == ['1', '2', '3', '4']
     assert [row[4] for row in rows(longer)] == ['0.9111', '0.9401', '0.9494', '']
     again = convnet('--epochs', 4)
-    assert 'All 4 epochs are done already' in again.stdout and rows(again) == rows(longer)
+    assert '4 epochs asked for, 4 done already' in again.stdout and rows(again) == rows(longer)
     evaluated = re.search(r'validation (\S+), test (\S+)$', again.stdout, re.MULTILINE)
     assert evaluated.groups() == rows(longer)[-1][2:4]
 
@@ -97,6 +99,13 @@ def test_other_settings_are_refused_and_named(convnet, tmp_path):
     assert result.stderr.count('\n') == 1 and sorted(os.listdir(str(tmp_path / 'checkpoints'))) == before
 
 
+@pytest.mark.parametrize('first, then', [([], ['--average', 0]), (['--average', 0], [])])
+def test_a_checkpoint_with_other_variables_is_refused_for_its_settings(convnet, first, then):
+    convnet('--epochs', 1, *first)
+    result = convnet('--epochs', 1, *then, check=2)
+    assert 'trained with --average' in result.stderr and result.stderr.count('\n') == 1
+
+
 @pytest.mark.parametrize('flags', [
     ['--batch-size', 64], ['--learning-rate', 0.01], ['--decay', 0.1], ['--keep-prob', 0.5], ['--average', 0],
     ['--shift', 0], ['--seed', 9]])
@@ -109,8 +118,8 @@ def test_restart_moves_everything_aside(convnet, tmp_path):
     convnet('--epochs', 1)
     kept = {name: (tmp_path / 'checkpoints' / name).read_bytes() for name in os.listdir(str(tmp_path / 'checkpoints'))
             if name.startswith('model')}
-    result = convnet('--epochs', 1, '--restart', '--seed', 1)
-    assert str(tmp_path / 'checkpoints.1') in result.stdout and 'Continues' not in result.stdout
+    result = convnet('--epochs', 1, '--restart', '--seed', 1, '--checkpoint-dir', str(tmp_path / 'checkpoints') + '/')
+    assert str(tmp_path / 'checkpoints.1') in result.stdout and 'Continuing' not in result.stdout
     assert {name: (tmp_path / 'checkpoints.1' / name).read_bytes() for name in kept} == kept
     assert set(os.listdir(str(tmp_path / 'graphs.1'))) == {'train', 'validation', 'test'}
 
@@ -147,11 +156,12 @@ def test_the_progress_bar_goes_to_a_terminal(convnet_flags):
 @pytest.mark.parametrize('flags, complaint', [
     (['--epochs', '0'], 'a whole number of at least 1'), (['--epochs', '-3'], 'a whole number of at least 1'),
     (['--epochs', 'ten'], "found 'ten'"), (['--epochs', '1e3'], "found '1e3'"),
-    (['--batch-size', '0'], 'a whole number'), (['--batch-size', '55001'], 'training digits'),
+    (['--batch-size', '0'], 'a whole number'), (['--batch-size', '4097'], 'at most 4096'),
+    (['--batch-size', '661'], 'at most the 660 training digits'),
     (['--learning-rate', '0'], 'a number above 0'), (['--learning-rate', 'nan'], 'a number above 0'),
-    (['--learning-rate', 'inf'], 'a number above 0'), (['--learning-rate=-1'], 'a number above 0'),
-    (['--decay', '1.01'], 'at most 1'), (['--keep-prob', '0'], 'above 0 and at most 1'),
-    (['--keep-prob', '1.5'], 'above 0 and at most 1'), (['--keep-prob', 'x'], 'above 0 and at most 1'),
+    (['--learning-rate', 'inf'], 'a number above 0'), (['--learning-rate', '1.1'], 'at most 1'), (['--learning-rate=-1'], 'a number above 0'),
+    (['--decay', '1.01'], 'at most 1'), (['--keep-prob', '0'], 'at least 0.001 and at most 1'),
+    (['--keep-prob', '1.5'], 'at most 1'), (['--keep-prob', 'x'], "found 'x'"),
     (['--average', '1'], 'at most 0.999999'), (['--shift', '28'], 'at most 27'), (['--seed', '-1'], 'at least 0'),
     (['--seed', str(2**31)], 'at most 2147483647'), (['--device', 'tpu'], 'invalid choice'),
     (['--data-dir', 'nowhere'], 'nowhere: expected train-images'), (['--epoch', '1'], 'unrecognized arguments')])
@@ -181,6 +191,27 @@ def test_a_file_where_a_directory_should_be(convnet, tmp_path, place):
     result = convnet('--epochs', 1, '--' + place, tmp_path / 'file', check=2)
     assert str(tmp_path / 'file') in result.stderr and result.stderr.count('\n') == 1
     assert (tmp_path / 'file').read_text() == 'mine'
+
+
+def test_a_figure_that_cannot_be_written_is_found_before_the_training(convnet, tmp_path):
+    (tmp_path / 'figures').mkdir()
+    Image.new('L', (5, 5)).save(str(tmp_path / 'figures' / 'training_curve.png'))
+    result = convnet('--epochs', 1, check=2)
+    assert 'not a picture that this script made' in result.stderr and rows(result) == []
+
+
+def test_whoever_reads_the_output_may_stop(convnet_flags):
+    command = [sys.executable, os.path.join(ROOT, '07_convnet_mnist.py'), '--epochs', '4'] + [str(each) for each in convnet_flags]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=user_environment())
+    process.stdout.readline()
+    process.stdout.close()
+    assert process.stderr.read() == b''
+    process.wait()
+
+
+def test_logs_go_by_the_name_of_the_checkpoints(lesson2):
+    assert lesson2.parse_flags([]).log_dir == os.path.join(ROOT, 'graphs', 'convnet_mnist')
+    assert lesson2.parse_flags(['--checkpoint-dir', 'a/seed1/']).log_dir == os.path.join(ROOT, 'graphs', 'seed1')
 
 
 def test_real_errors_still_show(convnet_flags, tmp_path):
