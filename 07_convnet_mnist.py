@@ -51,7 +51,8 @@ def parse_flags(arguments=None):
     add('--log-dir', help='for TensorBoard; if not given, a folder in graphs with the name of the checkpoints\' folder')
     add('--figure-dir', default=os.path.join(utils.HERE, 'figures'), help='for the figures')
     add('--device', choices=['auto', 'cpu', 'gpu'], default='auto', help='auto: the GPU if there is one')
-    add('--bf16', action='store_true', help='compute in bfloat16, faster, where processor and TensorFlow can; else in float32')
+    add('--bf16', action='store_true',
+        help='compute in bfloat16, faster, where processor and TensorFlow can; else in float32')
     add('--restart', action='store_true', help='move earlier checkpoints and logs aside and start anew')
     add('--dry-run', action='store_true', help='one batch through everything, in seconds; keeps nothing')
     values = flags.parse_args(arguments)
@@ -278,7 +279,8 @@ def train(flags, mnist):
             run.end_epoch(row, steps_done)
         if steps_done == run.steps_restored:
             print('{} epochs asked for, {} done already. Evaluated as it stands: validation {:.4f}, test {:.4f}'.format(
-                flags.epochs, len(run.rows), accuracy(session, graph, mnist.validation), accuracy(session, graph, mnist.test)))
+                flags.epochs, len(run.rows),
+                accuracy(session, graph, mnist.validation), accuracy(session, graph, mnist.test)))
         trained = session.run(graph.conv1_weights)
 
     figures.without_windows()

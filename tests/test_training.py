@@ -130,9 +130,11 @@ def test_dry_run_leaves_nothing(convnet, tmp_path):
     assert os.listdir(str(tmp_path)) == []
 
 
-def test_bfloat16_trains_or_falls_back(convnet):
-    result = convnet('--bf16', '--epochs', 5)
+def test_bfloat16_trains_or_falls_back(convnet, lesson2):
+    in_float32 = convnet('--epochs', 5)
+    result = convnet('--bf16', '--epochs', 5, '--restart')
     assert result.stderr == '' and float(rows(result)[-1][3]) > 0.5
+    assert (rows(result) == rows(in_float32)) == (not lesson2.can_use_bfloat16())
 
 
 def test_the_progress_bar_goes_to_a_terminal(convnet_flags):
