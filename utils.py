@@ -354,7 +354,9 @@ class Run:
                 saved = json.loads(tf.train.NewCheckpointReader(prefix).get_tensor(self._notes.op.name).decode())
                 self._refuse_other_settings(prefix, saved['settings'])
                 self._saver.restore(self._session, prefix)
-            except (tf.errors.OpError, ValueError, RuntimeError) as error:  # 1.15's reader raises the last
+            except UserError:
+                raise
+            except Exception as error:  # for damage, the readers of 1.15 and 2.21 raise many kinds
                 bad.append(prefix)
                 print('warning: {} is damaged and passed over ({})'.format(
                     prefix, str(error).splitlines()[0][:100]), file=sys.stderr)
@@ -384,8 +386,8 @@ class Run:
 
     def save(self):
         """Writes a checkpoint, after what TensorBoard shall show up to this step."""
-        for directory in self.checkpoint_dir, self.log_dir:  # the Saver would make a new one, without its lock
-            if not os.path.isdir(directory):
+        for directory, name in (self.checkpoint_dir, 'lock.pid'), (self.log_dir, 'train'):
+            if not os.path.exists(os.path.join(directory, name)):  # the Saver would make a new one, without its lock
                 raise UserError('{}: has vanished while the run was writing to it; bring it back, and the same '
                                 'command continues from the last checkpoint'.format(directory))
         with writing(self.log_dir):
