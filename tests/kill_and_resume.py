@@ -65,14 +65,14 @@ def table(output):
     return [line for line in output.splitlines() if line[:5].strip().isdigit()]
 
 
-def run_to_the_end(folder, data, epochs):
-    process = start(folder, data, epochs, seconds_between_saves=1000)
+def run_to_the_end(folder, data, epochs, flags=()):
+    process = start(folder, data, epochs, seconds_between_saves=1000, flags=flags)
     output, errors = process.communicate()
     assert process.returncode == 0, output + errors
     return table(output)
 
 
-def run_with_kills(folder, data, epochs, kills, seed, longest):
+def run_with_kills(folder, data, epochs, kills, seed, longest, flags=()):
     """Kills `kills` times, each time at a random moment within `longest` seconds; then lets it finish.
 
     Returns the table, how often it really was killed before its end, and how many of these
@@ -81,7 +81,7 @@ def run_with_kills(folder, data, epochs, kills, seed, longest):
     moments, killed, cut_short = random.Random(seed), 0, 0
     checkpoints = os.path.join(folder, 'checkpoints')
     for number in range(1, kills + 1):
-        process, moment = start(folder, data, epochs), moments.uniform(0, longest)
+        process, moment = start(folder, data, epochs, flags=flags), moments.uniform(0, longest)
         try:
             process.communicate(timeout=moment)
             print('{:3}: ended before {:.2f} s'.format(number, moment))
@@ -96,7 +96,7 @@ def run_with_kills(folder, data, epochs, kills, seed, longest):
         cut_short += unfinished
         print('{:3}: killed after {:.2f} s, step {}{}'.format(
             number, moment, step, ', a checkpoint half written' if unfinished else ''), flush=True)
-    return run_to_the_end(folder, data, epochs), killed, cut_short
+    return run_to_the_end(folder, data, epochs, flags), killed, cut_short
 
 
 def main():
