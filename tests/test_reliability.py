@@ -52,9 +52,9 @@ def test_ten_kills_at_random_moments(tmp_path, small_data, lesson2):
     print('seed', seed)  # pytest shows it if the test fails
     killed, whole = str(tmp_path / 'killed'), str(tmp_path / 'whole')
     small_steps = ['--batch-size', 32]  # 21 to the epoch: many moments to be killed at, in little time
-    rows, kills, _ = run_with_kills(killed, small_data, 15, kills=10, seed=seed, longest=6, flags=small_steps)
+    rows, kills, _ = run_with_kills(killed, small_data, 20, kills=10, seed=seed, longest=6, flags=small_steps)
     assert kills == 10
-    assert rows == run_to_the_end(whole, small_data, 15, flags=small_steps)
+    assert rows == run_to_the_end(whole, small_data, 20, flags=small_steps)
     assert digest(killed) == digest(whole)
     assert scalars(killed) == scalars(whole)
     assert not [name for name in os.listdir(killed + '/checkpoints') if 'tempstate' in name]
