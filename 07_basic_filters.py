@@ -58,28 +58,20 @@ with utils.quiet_start():
     tf.config.experimental.list_physical_devices()  # it makes its remarks now, and not in the session
 
 
-def filter_grey(grey, matrices, stride, padding):
-    """grey [1, height, width, 1] -> {name: [1, out_height, out_width, 1]}.
+def filter_all(image, matrices, to_kernel, stride, padding):
+    """image [1, height, width, C] -> {name: [1, out_height, out_width, C]}; C is 1 for grey, 3 for RGB.
 
-    All kernels of one size lie side by side on the output axis, [h, w, 1, K]: one conv2d, one
-    output channel per kernel. This is exactly what conv1 of lesson 2 does with its 32 kernels.
+    to_kernel: kernels.grey_kernel or kernels.rgb_kernel. All kernels of one size lie side by side on
+    the output axis, [h, w, C, K * C]: one conv2d. Conv1 of lesson 2 does the same with its 32 kernels.
     """
     outputs = {}
     for size in sorted({matrix.shape for matrix in matrices.values()}):  # 3x3, and perhaps your own
         names = [name for name in matrices if matrices[name].shape == size]
-        stacked = np.concatenate([kernels.grey_kernel(matrices[name]) for name in names], axis=3)
-        output = tf.nn.conv2d(grey, stacked, strides=[1, stride, stride, 1], padding=padding)
-        outputs.update(zip(names, tf.split(output, len(names), axis=3)))
-    return outputs
-
-
-def filter_rgb(image, matrices, stride, padding):
-    """image [1, height, width, 3] -> {name: [1, out_height, out_width, 3]}: one conv2d per kernel."""
-    outputs = {}
-    for name, matrix in matrices.items():
-        with tf.name_scope(name):
-            outputs[name] = tf.nn.conv2d(image, kernels.rgb_kernel(matrix),
-                                         strides=[1, stride, stride, 1], padding=padding)
+        stacked = np.concatenate([to_kernel(matrices[name]) for name in names], axis=3)
+        output = tf.nn.conv2d(image, stacked, strides=[1, stride, stride, 1], padding=padding)
+        channels = stacked.shape[2]
+        for number, name in enumerate(names):
+            outputs[name] = output[..., number * channels:(number + 1) * channels]
     return outputs
 
 
@@ -103,6 +95,11 @@ def compare_operations(image):
                              tf.nn.depthwise_conv2d(image, depthwise, strides, 'SAME')),
         'separable_conv2d': ('[3, 3, 3, 1] then pointwise\n[1, 1, 3, 3]: 36 weights\nthe same picture as conv2d',
                              tf.nn.separable_conv2d(image, depthwise, pointwise, strides, 'SAME'))}
+
+
+def session_config():
+    return tf.ConfigProto(device_count={'GPU': 0},  # exact in float32; and one run is not worth a GPU's start
+                          inter_op_parallelism_threads=1)  # one op at a time, each on all cores
 
 
 def displayed(output, matrix):
@@ -219,9 +216,9 @@ def main(flags):
     image = tf.placeholder(tf.float32, [1, height, width, 3], name='image')
     with tf.name_scope('grey'):
         grey = tf.image.rgb_to_grayscale(image)
-        grey_outputs = filter_grey(grey, matrices, flags.stride, flags.padding)
+        grey_outputs = filter_all(grey, matrices, kernels.grey_kernel, flags.stride, flags.padding)
     with tf.name_scope('rgb'):
-        rgb_outputs = filter_rgb(image, matrices, flags.stride, flags.padding)
+        rgb_outputs = filter_all(image, matrices, kernels.rgb_kernel, flags.stride, flags.padding)
     with tf.name_scope('operations'):
         operations = compare_operations(image)
     outputs = {'grey': grey_outputs, 'rgb': rgb_outputs,
@@ -238,7 +235,7 @@ def main(flags):
         summaries = tf.summary.merge_all()
     example = 'custom' if 'custom' in matrices else 'blur' if 'blur' in matrices else flags.kernels[0]
 
-    with tf.Session(config=tf.ConfigProto(device_count={'GPU': 0})) as session:  # one run; exact in float32
+    with tf.Session(config=session_config()) as session:
         grey, output, shown, original, events = session.run(
             [grey, grey_outputs[example], shown, original, summaries], feed_dict={image: pixels[np.newaxis]})
     write_log(flags.log_dir, events)

@@ -27,7 +27,7 @@ import utils
 
 LECTURE = {1: .9111, 2: .9401, 3: .9494, 5: .9549, 10: .9692, 25: .9736, 40: .9793, 50: .9804}
 EVALUATION_BATCH = 500  # images
-SUMMARY_STEPS = 20  # training steps from one point of TensorBoard's curves to the next
+AVERAGE_STEPS = 10  # training steps from one average of the weights, and one point of TensorBoard's curves, to the next
 
 
 def parse_flags(arguments=None):
@@ -40,10 +40,12 @@ def parse_flags(arguments=None):
         help='the learning rate shrinks by this factor after each epoch; 1: it stays')
     add('--keep-prob', type=utils.number(float, 0.001, 1), default=0.75,
         help='share of the 1024 units that dropout keeps; 1: no dropout')
-    add('--average', type=utils.number(float, 0, 0.999999), default=0.999,
+    add('--stddev', type=utils.number(float, 0, 10), default=0,
+        help='standard deviation of all initial weights; 0: sqrt(2 / inputs), for each layer its own')
+    add('--average', type=utils.number(float, 0, 0.999999), default=0.99,
         help='decay of the moving average of the weights, with which it is evaluated; 0: no average')
-    add('--shift', type=utils.number(int, 0, 27), default=1,
-        help='move each training digit by up to so many pixels in x and y; 0: leave it in place')
+    add('--distort', type=utils.number(float, 0, 10), default=1.0,
+        help='shift, stretch, turn and bend each training digit by about so many pixels; 0: leave it as it is')
     add('--seed', type=utils.number(int, 0, 2**31 - 1), default=0, help='of everything random')
     add('--data-dir', default=utils.MNIST_DIR, help='MNIST, or any data set in its format')
     add('--checkpoint-dir', default=os.path.join(utils.HERE, 'checkpoints', 'convnet_mnist'),
@@ -95,11 +97,13 @@ def linear(inputs, units, initializer):
     return tf.matmul(inputs, weights) + biases
 
 
-def initial_weights(seed, scale=2.0):
-    """Standard deviation sqrt(scale / inputs); the 2 makes up for relu, which halves the signal.
+def initial_weights(seed, stddev, scale=2.0):
+    """Standard deviation sqrt(scale / inputs), unless one is given; the 2 makes up for relu, which halves the signal.
 
     With a seed of its own, each variable starts equal on TensorFlow 1.15 and 2.x.
     """
+    if stddev:
+        return tf.truncated_normal_initializer(stddev=stddev, seed=seed)
     return tf.variance_scaling_initializer(scale, seed=seed)
 
 
@@ -113,20 +117,20 @@ def dropout(inputs, keep_prob, seed, step):
     return inputs * tf.cast(kept, tf.float32) / keep_prob
 
 
-def inference(images, seed=0, keep_prob=1.0, step=None):
+def inference(images, seed=0, stddev=0, keep_prob=1.0, step=None):
     """images [n, 28, 28, 1], 0 to 1 -> every layer's output by name; 'softmax_linear' has the logits [n, 10]."""
     # conv1 begins with little noise, so that one can see in its kernels what they have learned
-    conv1 = conv_relu(images, 32, 'conv1', initial_weights(10 * seed + 1, scale=0.02))
+    conv1 = conv_relu(images, 32, 'conv1', initial_weights(10 * seed + 1, stddev, scale=0.02))
     pool1 = maxpool(conv1, 'pool1')
-    conv2 = conv_relu(pool1, 64, 'conv2', initial_weights(10 * seed + 2))
+    conv2 = conv_relu(pool1, 64, 'conv2', initial_weights(10 * seed + 2, stddev))
     pool2 = maxpool(conv2, 'pool2')
     with tf.variable_scope('fc'):
         fc = tf.nn.relu(linear(tf.reshape(pool2, [-1, 7 * 7 * 64]), 1024,
-                               initial_weights(10 * seed + 3)))
+                               initial_weights(10 * seed + 3, stddev)))
         if keep_prob < 1:
             fc = dropout(fc, keep_prob, seed, step)
     with tf.variable_scope('softmax_linear'):
-        logits = linear(fc, 10, initial_weights(10 * seed + 4, scale=1.0))
+        logits = linear(fc, 10, initial_weights(10 * seed + 4, stddev, scale=1.0))
     return {'conv1': conv1, 'pool1': pool1, 'conv2': conv2, 'pool2': pool2, 'fc': fc, 'softmax_linear': logits}
 
 
@@ -139,13 +143,16 @@ def cross_entropy(logits, labels):
 
 
 def training(loss, step, learning_rate, average):
-    """Returns the op that does one step of Adam, and the moving averages that it keeps (or None)."""
+    """Returns the op that does one step of Adam, one that does it and then averages, and the averages.
+
+    Each average moves towards its variable by the share 1 - average, and by more in the first steps.
+    """
     train_op = tf.train.AdamOptimizer(learning_rate).minimize(loss, global_step=step)
     if average == 0:
-        return train_op, None
-    averages = tf.train.ExponentialMovingAverage(average, num_updates=step)  # shorter in the first steps
+        return train_op, train_op, None
+    averages = tf.train.ExponentialMovingAverage(average, num_updates=step // AVERAGE_STEPS)
     with tf.control_dependencies([train_op]):
-        return averages.apply(tf.trainable_variables()), averages
+        return train_op, averages.apply(tf.trainable_variables()), averages
 
 
 def evaluation(images, labels, averages):
@@ -164,20 +171,18 @@ def evaluation(images, labels, averages):
         return tf.reduce_sum(tf.cast(tf.equal(tf.argmax(logits, 1), tf.cast(labels, tf.int64)), tf.int32))
 
 
-def batches(digits, batch_size, shift, seed, epoch, first):
+def batches(digits, batch_size, distort, seed, epoch, first):
     """Yields the (images, labels) of an epoch from batch number `first` on, the last one smaller.
 
-    Order and shifts depend on (seed, epoch) alone, so a resumed run goes on where it stopped.
+    Order and distortions depend on seed, epoch and place alone, so a resumed run goes on where it stopped.
     """
-    random = np.random.RandomState([seed, epoch])
-    order = random.permutation(len(digits.labels))
-    corners = random.randint(0, 2 * shift + 1, size=[len(order), 2, 1, 1])  # of the 28 x 28 to cut out
-    side = np.arange(28)
+    order = np.random.RandomState([seed, epoch]).permutation(len(digits.labels))
     for start in range(first * batch_size, len(order), batch_size):
         chosen = order[start:start + batch_size]
-        y, x = corners[start:start + batch_size].transpose(1, 0, 2, 3)
-        padded = np.pad(digits.images[chosen], [(0, 0), (shift, shift), (shift, shift)], mode='constant')
-        yield padded[np.arange(len(chosen))[:, None, None], y + side[:, None], x + side], digits.labels[chosen]
+        images = digits.images[chosen]
+        if distort:
+            images = utils.distort(images, distort, np.random.RandomState([seed, epoch, start]))
+        yield images, digits.labels[chosen]
 
 
 def can_use_bfloat16():
@@ -207,12 +212,12 @@ def build_graph(flags, steps_per_epoch):
     with tf.variable_scope('train'):
         step = tf.get_variable('global_step', [], tf.int64, tf.zeros_initializer(), trainable=False)
         notes = tf.get_variable('notes', initializer='', trainable=False)  # text that a checkpoint carries
-    layers = inference(scaled, flags.seed, flags.keep_prob, step)
+    layers = inference(scaled, flags.seed, flags.stddev, flags.keep_prob, step)
     loss = cross_entropy(layers['softmax_linear'], targets)
     with tf.name_scope('train/'):  # the slash opens the box of that name again
         learning_rate = tf.train.exponential_decay(flags.learning_rate, step, steps_per_epoch,
                                                    flags.decay, staircase=True)
-        train_op, averages = training(loss, step, learning_rate, flags.average)
+        train_op, average_op, averages = training(loss, step, learning_rate, flags.average)
         summary = tf.summary.merge([tf.summary.scalar('loss', loss),
                                     tf.summary.scalar('learning_rate', learning_rate)])
         initialize = tf.global_variables_initializer()
@@ -220,8 +225,8 @@ def build_graph(flags, steps_per_epoch):
     correct = evaluation(scaled, targets, averages)
     (conv1_weights,) = tf.trainable_variables('conv1/weights')
     return argparse.Namespace(
-        images=images, labels=labels, layers=layers, loss=loss, correct=correct, train_op=train_op, summary=summary,
-        step=step, steps_per_epoch=steps_per_epoch, notes=notes, initialize=initialize, saver=saver,
+        images=images, labels=labels, layers=layers, loss=loss, correct=correct, train_op=train_op,
+        average_op=average_op, summary=summary, step=step, steps_per_epoch=steps_per_epoch, notes=notes, initialize=initialize, saver=saver,
         conv1_weights=averages.average(conv1_weights) if averages else conv1_weights)
 
 
@@ -232,11 +237,11 @@ def train_epoch(session, graph, run, flags, epoch, digits, steps_done):
     first = steps_done - (epoch - 1) * graph.steps_per_epoch
     with tqdm(total=len(digits.labels), initial=first * flags.batch_size, desc='epoch {}'.format(epoch),
               unit=' images', leave=False, disable=None) as bar:
-        for images, labels in batches(digits, flags.batch_size, flags.shift, flags.seed, epoch, first):
+        for images, labels in batches(digits, flags.batch_size, flags.distort, flags.seed, epoch, first):
             steps_done += 1
             feed_dict = {graph.images: images, graph.labels: labels}
-            if steps_done % SUMMARY_STEPS == 0:
-                _, loss, summary = session.run([graph.train_op, graph.loss, graph.summary], feed_dict)
+            if steps_done % AVERAGE_STEPS == 0 or steps_done == epoch * graph.steps_per_epoch:
+                _, loss, summary = session.run([graph.average_op, graph.loss, graph.summary], feed_dict)
                 run.log('train', summary, steps_done)
             else:
                 _, loss = session.run([graph.train_op, graph.loss], feed_dict)
@@ -262,7 +267,7 @@ def train(flags, mnist):
     for path in curve, learned:
         figures.check_target(path)  # now rather than after the training
     settings = {'--' + name.replace('_', '-'): getattr(flags, name) for name in
-                ('seed', 'batch_size', 'learning_rate', 'decay', 'keep_prob', 'average', 'shift')}
+                ('seed', 'batch_size', 'learning_rate', 'decay', 'keep_prob', 'stddev', 'average', 'distort')}
     settings.update({'--bf16': flags.bf16 and can_use_bfloat16(), 'data set': utils.fingerprint(mnist)})
     with tf.Session(config=session_config(flags.device, flags.bf16)) as session, \
             utils.Run(flags.checkpoint_dir, flags.log_dir, settings, flags.restart) as run:

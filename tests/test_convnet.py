@@ -1,6 +1,7 @@
 """The network of lesson 2: its shapes, variables, loss and batches."""
 import numpy as np
 import pytest
+import scipy.ndimage
 
 import utils
 
@@ -132,16 +133,39 @@ def test_an_epoch_can_be_entered_in_the_middle(lesson2, mnist):
         np.testing.assert_array_equal(expected[1], found[1])
 
 
-def test_shifts_move_digits_and_lose_nothing(lesson2):
-    images = np.zeros([400, 28, 28], np.uint8)
-    images[:, 13:15, 10:12] = np.uint8([[1, 2], [3, 4]])
-    digits = utils.Digits(images, np.zeros(400, np.uint8))
-    moved = np.concatenate([x for x, _ in lesson2.batches(digits, 100, 2, seed=0, epoch=1, first=0)])
-    places = {tuple(np.argwhere(image == 1)[0] - (13, 10)) for image in moved}
-    assert places == {(y, x) for y in range(-2, 3) for x in range(-2, 3)}
-    for image in moved:
-        y, x = np.argwhere(image == 1)[0]
-        assert image[y:y + 2, x:x + 2].tolist() == [[1, 2], [3, 4]] and image.sum() == 10
+def test_only_training_digits_that_shall_be_are_distorted(lesson2, mnist):
+    same, bent = [next(lesson2.batches(mnist.train, 50, distort, seed=0, epoch=1, first=0)) for distort in (0, 1.0)]
+    np.testing.assert_array_equal(same[1], bent[1])
+    assert bent[0].dtype == np.uint8
+    changed = (same[0] != bent[0]).any(axis=(1, 2))
+    assert changed.all()
+    ink = [images.sum(axis=(1, 2), dtype=float) for images in (same[0], bent[0])]
+    assert ink[1] / ink[0] == pytest.approx(1, abs=0.5)  # bent, not lost
+
+
+def test_bilinear_is_that_of_scipy(mnist):
+    random = np.random.RandomState(0)
+    images = mnist.test.images[:20, :, :25]  # height and width differ
+    y, x = random.uniform(-5, 33, [2, 20, 28, 25]).astype(np.float32)
+    expected = [scipy.ndimage.map_coordinates(image.astype(np.float32), [y, x], order=1, mode='nearest')
+                for image, y, x in zip(images, y, x)]
+    np.testing.assert_allclose(utils.bilinear(images, y, x), expected, atol=0.3)  # it ends 0.001 pixel before the border
+
+
+@pytest.mark.parametrize('pixels', [0.5, 2])
+def test_distortions_are_as_large_as_asked_for(pixels):
+    """Two ramps, each pixel's value its own row or column, tell where a pixel comes from."""
+    row, column = np.mgrid[:100, :100].astype(np.uint8)
+    found = [utils.distort(np.stack([ramp] * 500), pixels, np.random.RandomState(7)).astype(float)
+             for ramp in (row, column)]
+    dy, dx = found[0] - row, found[1] - column
+    middle = np.s_[:, 30:70, 30:70]  # which comes from inside
+    for moved in dy[middle], dx[middle]:
+        assert moved.mean() == pytest.approx(0, abs=0.15 * pixels)
+        shift = moved.mean(axis=(1, 2))
+        assert shift.std() == pytest.approx(pixels, rel=0.2)
+        assert 0.2 * pixels < (moved - shift[:, None, None]).std() < pixels  # the bending, less than the shift
+    assert abs(np.corrcoef(dy[:, 50, 50], dx[:, 50, 50])[0, 1]) < 0.2
 
 
 def test_evaluation_counts_all_and_changes_nothing(lesson2, tf, mnist):
@@ -150,13 +174,14 @@ def test_evaluation_counts_all_and_changes_nothing(lesson2, tf, mnist):
     images, labels = tf.placeholder(tf.float32, [None, 28, 28, 1]), tf.placeholder(tf.uint8, [None])
     step = tf.get_variable('step', [], tf.int64, tf.zeros_initializer(), trainable=False)
     logits = lesson2.inference(images)['softmax_linear']
-    train_op, averages = lesson2.training(lesson2.cross_entropy(logits, tf.cast(labels, tf.int32)), step, 1e-3, 0.9)
+    _, average_op, averages = lesson2.training(
+        lesson2.cross_entropy(logits, tf.cast(labels, tf.int32)), step, 1e-3, 0.9)
     correct = lesson2.evaluation(images, labels, averages)
     with tf.Session() as session:
         session.run(tf.global_variables_initializer())
         scaled = digits.images[..., np.newaxis] / np.float32(255)
         for _ in range(3):
-            session.run(train_op, {images: scaled[:128], labels: digits.labels[:128]})
+            session.run(average_op, {images: scaled[:128], labels: digits.labels[:128]})
         before = session.run(tf.global_variables())
         counted = sum(session.run(correct, {images: scaled[i:i + 100], labels: digits.labels[i:i + 100]})
                       for i in range(0, 1003, 100))

@@ -58,8 +58,8 @@ def by_tensorflow(lesson1, image, matrices, stride, padding):
     tf = lesson1.tf
     with tf.Graph().as_default(), tf.Session() as session:
         tensor = tf.constant(image[np.newaxis])
-        grey = lesson1.filter_grey(tensor[..., :1], matrices, stride, padding)
-        rgb = lesson1.filter_rgb(tensor, matrices, stride, padding)
+        grey = lesson1.filter_all(tensor[..., :1], matrices, kernels.grey_kernel, stride, padding)
+        rgb = lesson1.filter_all(tensor, matrices, kernels.rgb_kernel, stride, padding)
         return {name: (g[0], c[0]) for name, (g, c) in session.run(
             {name: (grey[name], rgb[name]) for name in matrices}).items()}
 

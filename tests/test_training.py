@@ -108,7 +108,7 @@ def test_a_checkpoint_with_other_variables_is_refused_for_its_settings(convnet, 
 
 @pytest.mark.parametrize('flags', [
     ['--batch-size', 64], ['--learning-rate', 0.01], ['--decay', 0.1], ['--keep-prob', 0.5], ['--average', 0],
-    ['--shift', 0], ['--seed', 9]])
+    ['--distort', 0], ['--stddev', 0.1], ['--seed', 9]])
 def test_every_setting_changes_the_result(convnet, flags):
     settled = ['--epochs', 2, '--restart']
     assert rows(convnet(*settled)) != rows(convnet(*settled, *flags))
@@ -164,7 +164,7 @@ def test_the_progress_bar_goes_to_a_terminal(convnet_flags):
     (['--learning-rate', 'inf'], 'a number above 0'), (['--learning-rate', '1.1'], 'at most 1'), (['--learning-rate=-1'], 'a number above 0'),
     (['--decay', '1.01'], 'at most 1'), (['--keep-prob', '0'], 'at least 0.001 and at most 1'),
     (['--keep-prob', '1.5'], 'at most 1'), (['--keep-prob', 'x'], "found 'x'"),
-    (['--average', '1'], 'at most 0.999999'), (['--shift', '28'], 'at most 27'), (['--seed', '-1'], 'at least 0'),
+    (['--average', '1'], 'at most 0.999999'), (['--distort', '28'], 'at most 10'), (['--seed', '-1'], 'at least 0'),
     (['--seed', str(2**31)], 'at most 2147483647'), (['--device', 'tpu'], 'invalid choice'),
     (['--data-dir', 'nowhere'], 'nowhere: expected train-images'), (['--epoch', '1'], 'unrecognized arguments')])
 def test_bad_flags_are_one_line_and_status_2(convnet, flags, complaint):

@@ -1,0 +1,75 @@
+"""What lesson 2 spends on anything but training: start-up, summaries, checkpoints, evaluation.
+
+    python tests/benchmarks/overhead.py
+"""
+import argparse
+import importlib
+import os
+import subprocess
+import sys
+import tempfile
+import time
+
+import rounds
+
+
+def timed(owner, name, spent, key):
+    """Replaces the function by one that adds its seconds to spent[key]."""
+    function = getattr(owner, name)
+
+    def replacement(*args, **kwargs):
+        start = time.time()
+        try:
+            return function(*args, **kwargs)
+        finally:
+            spent[key] = spent.get(key, 0) + time.time() - start
+    setattr(owner, name, replacement)
+
+
+def work(started, arguments):
+    """One run of the lesson, in this process, which began at the time `started`."""
+    lesson = importlib.import_module('07_convnet_mnist')
+    import utils
+    spent = {'until all is imported': time.time() - started}
+    for owner, name, key in [(utils, 'read_mnist', 'reading the digits'), (lesson, 'build_graph', 'building the graph'),
+                             (lesson, 'train_epoch', 'epoch'), (lesson, 'accuracy', 'evaluation'),
+                             (utils.Run, 'save', 'checkpoints'), (utils.Run, 'log', 'writing summaries')]:
+        timed(owner, name, spent, key)
+    runs = []  # (fetches, seconds, end) of each session.run in training
+    run = lesson.tf.Session.run
+
+    def timed_run(session, fetches, feed_dict=None, **options):
+        start = time.time()
+        try:
+            return run(session, fetches, feed_dict, **options)
+        finally:
+            if isinstance(fetches, list):
+                runs.append((len(fetches), time.time() - start, time.time()))
+    lesson.tf.Session.run = timed_run
+    lesson.main(lesson.parse_flags(arguments))
+    plain, more = [sorted(seconds for count, seconds, _ in runs[20:] if count == fetched) for fetched in (2, 3)]
+    extra = len(more) * (more[len(more) // 2] - plain[len(plain) // 2]) if more and plain else 0  # by the medians
+    training = spent['epoch'] - spent['writing summaries'] - extra
+    for text, seconds in [(key, spent[key]) for key in ('until all is imported', 'reading the digits',
+                                                        'building the graph')] + [
+                         ('from the start to the end of the first step', runs[0][2] - started), ('training', training)]:
+        print('{:46}{:8.2f} s'.format(text, seconds), file=sys.stderr)
+    rest = {'averages and summaries, by every tenth step': extra + spent['writing summaries'],
+            'checkpoints': spent['checkpoints'], 'evaluation': spent['evaluation']}
+    for text, seconds in list(rest.items()) + [('these three', sum(rest.values()))]:
+        print('{:46}{:8.2f} s{:8.1%} of training'.format(text, seconds, seconds / training), file=sys.stderr)
+
+
+if __name__ == '__main__':
+    if sys.argv[1:2] == ['--work']:
+        work(float(sys.argv[2]), sys.argv[3:])
+    else:
+        parser = argparse.ArgumentParser(description=__doc__.splitlines()[0],
+                                         epilog='Flags that it does not know go to the lesson.')
+        parser.add_argument('--epochs', type=int, default=2)
+        options, more = parser.parse_known_args()
+        print(rounds.machine(), flush=True)
+        with tempfile.TemporaryDirectory() as scratch:
+            subprocess.check_call([sys.executable, __file__, '--work', str(time.time()), '--epochs', str(options.epochs),
+                                   '--checkpoint-dir', os.path.join(scratch, 'checkpoints'), '--figure-dir', scratch,
+                                   '--log-dir', os.path.join(scratch, 'graphs')] + more, stdout=subprocess.DEVNULL)
