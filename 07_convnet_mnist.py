@@ -237,7 +237,7 @@ def train_epoch(session, graph, run, flags, epoch, digits, steps_done):
     first = steps_done - (epoch - 1) * graph.steps_per_epoch
     with tqdm(total=len(digits.labels), initial=first * flags.batch_size, desc='epoch {}'.format(epoch),
               unit=' images', leave=False, disable=None) as bar:
-        for images, labels in batches(digits, flags.batch_size, flags.distort, flags.seed, epoch, first):
+        for images, labels in utils.ahead(batches(digits, flags.batch_size, flags.distort, flags.seed, epoch, first)):
             steps_done += 1
             feed_dict = {graph.images: images, graph.labels: labels}
             if steps_done % AVERAGE_STEPS == 0 or steps_done == epoch * graph.steps_per_epoch:

@@ -1,6 +1,7 @@
 """What is not the lesson: a quiet start, flags, reading MNIST and pictures, what a run keeps on the disk."""
 import argparse
 import collections
+import concurrent.futures
 import contextlib
 import functools
 import gzip
@@ -183,6 +184,18 @@ def bilinear(images, y, x):
     above = flat[corner] * (1 - x) + flat[corner + 1] * x
     below = flat[corner + width] * (1 - x) + flat[corner + width + 1] * x
     return above * (1 - y) + below * y
+
+
+def ahead(items):
+    """Yields the items of an iterator. While the caller works on one, a thread prepares the next."""
+    with concurrent.futures.ThreadPoolExecutor(1) as thread:
+        coming = thread.submit(next, items, None)
+        while True:
+            item = coming.result()
+            if item is None:
+                return
+            coming = thread.submit(next, items, None)
+            yield item
 
 
 def fingerprint(mnist):

@@ -1,4 +1,6 @@
 """The network of lesson 2: its shapes, variables, loss and batches."""
+import time
+
 import numpy as np
 import pytest
 import scipy.ndimage
@@ -141,6 +143,26 @@ def test_only_training_digits_that_shall_be_are_distorted(lesson2, mnist):
     assert changed.all()
     ink = [images.sum(axis=(1, 2), dtype=float) for images in (same[0], bent[0])]
     assert ink[1] / ink[0] == pytest.approx(1, abs=0.5)  # bent, not lost
+
+
+def test_ahead_keeps_the_order_and_works_ahead():
+    begun = []
+
+    def items():
+        for number in range(5):
+            begun.append(number)
+            yield number
+        raise RuntimeError('at the end')
+
+    found = []
+    with pytest.raises(RuntimeError, match='at the end'):
+        for number in utils.ahead(items()):
+            found.append(number)
+            deadline = time.time() + 20
+            while len(begun) < min(number + 2, 5) and time.time() < deadline:
+                time.sleep(0.001)
+            assert begun == list(range(min(number + 2, 5)))  # the next, but no more
+    assert found == [0, 1, 2, 3, 4]
 
 
 def test_bilinear_is_that_of_scipy(mnist):
