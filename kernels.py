@@ -70,6 +70,42 @@ def depthwise_kernel(matrix, channels):
     return np.repeat(grey_kernel(matrix), channels, axis=2)
 
 
+def turned(matrix):
+    """[3, 3] turned clockwise by an eighth: each number of the ring around the middle moves on by one place."""
+    ring = [(0, 0), (0, 1), (0, 2), (1, 2), (2, 2), (2, 1), (2, 0), (1, 0)]
+    result = matrix.copy()
+    for place, following in zip(ring, ring[1:] + ring[:1]):
+        result[following] = matrix[place]
+    return result
+
+
+def directions(matrix):
+    """The up to eight different kernels that a [3, 3] becomes when it is turned again and again."""
+    found = []
+    for _ in range(8):
+        if not any(np.array_equal(matrix, other) for other in found):
+            found.append(matrix)
+        matrix = turned(matrix)
+    return found
+
+
+def bank():
+    """[5, 5, 1, 32]: hand-coded kernels for conv1 of lesson 2.
+
+    21 fine ones, padded with zeros: blur, sharpen and edge, Sobel and emboss, turned to all their
+    directions. 11 coarse ones, their numbers on every other row and column: blur, sharpen, edge and
+    the Sobels. Each is divided by the sum of its magnitudes, so that all answer equally loudly.
+    """
+    fine = {name: directions(KERNELS[name]) for name in ('blur', 'sharpen', 'edge', 'top_sobel', 'emboss')}
+    coarse = [KERNELS[name] for name in ('blur', 'sharpen', 'edge')] + fine['top_sobel']
+    kernels = np.zeros([5, 5, 1, 32], np.float32)
+    for number, matrix in enumerate(sum(fine.values(), [])):
+        kernels[1:4, 1:4, 0, number] = matrix
+    for number, matrix in enumerate(coarse, 32 - len(coarse)):
+        kernels[::2, ::2, 0, number] = matrix
+    return kernels / np.abs(kernels).sum(axis=(0, 1, 2))
+
+
 def matrix_from_text(text):
     """'0 -1 0; -1 5 -1; 0 -1 0' -> float32 [h, w], up to 31x31 numbers below a million; ValueError otherwise."""
     rows = [[float(number) for number in row.replace(',', ' ').split()] for row in text.strip(' ;').split(';')]

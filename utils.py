@@ -1,4 +1,4 @@
-"""What is not the lesson: a quiet start, flags, reading MNIST and pictures, what a run keeps on the disk."""
+"""What is not the lesson: a quiet start, errors in one line, the processor, flags, reading and distorting pictures."""
 import argparse
 import collections
 import concurrent.futures
@@ -7,16 +7,13 @@ import functools
 import gzip
 import hashlib
 import itertools
-import json
 import math
 import operator
 import os
 import re
-import signal
 import struct
 import sys
 import tempfile
-import time
 import warnings
 import zlib
 
@@ -94,6 +91,19 @@ def errors_in_one_line():
     sys.exit(2)
 
 
+@contextlib.contextmanager
+def writing(path):
+    """Turns the many errors of a disk that is full, read-only or gone into a UserError."""
+    try:
+        yield
+    except Exception as error:
+        if not isinstance(error, OSError) and not type(error).__module__.startswith('tensorflow'):
+            raise
+        reason = re.search('; ([^;\n]+)', str(error))  # TensorFlow: FILE; REASON, among much else
+        raise UserError('{}: cannot be written ({})'.format(
+            path, getattr(error, 'strerror', None) or (reason.group(1) if reason else str(error).splitlines()[0])))
+
+
 def cpu_has_bfloat16():
     """Whether the processor multiplies bfloat16 by itself; False where Linux cannot be asked."""
     try:
@@ -101,6 +111,26 @@ def cpu_has_bfloat16():
             return 'avx512_bf16' in file.read()
     except OSError:
         return False
+
+
+def can_use_bfloat16():
+    """TensorFlow 1.15 cannot; on a processor without it, it would be slower than float32."""
+    import tensorflow.compat.v1 as tf
+    return cpu_has_bfloat16() and hasattr(tf.ConfigProto().graph_options.rewrite_options,
+                                          'auto_mixed_precision_onednn_bfloat16')
+
+
+def session_config(device, bf16):
+    """A tf.ConfigProto for --device auto, cpu or gpu, and for bfloat16 where it can be had."""
+    import tensorflow.compat.v1 as tf
+    config = tf.ConfigProto(inter_op_parallelism_threads=1,  # one op at a time, each on all cores: fastest
+                            allow_soft_placement=True)
+    config.gpu_options.allow_growth = True  # take only the GPU memory that is needed
+    if device == 'cpu':
+        config.device_count['GPU'] = 0
+    if bf16 and can_use_bfloat16():
+        config.graph_options.rewrite_options.auto_mixed_precision_onednn_bfloat16 = 1  # ON
+    return config
 
 
 # ---- Flags ---------------------------------------------------------------------------------------
@@ -303,225 +333,59 @@ def read_image(path):
             path, getattr(error, 'strerror', None) or str(error).split('\n')[0] or type(error).__name__))
 
 
-# ---- A training run on the disk ------------------------------------------------------------------
+def read_digit(path):
+    """Reads a drawing or photo of one digit and brings it to MNIST's form: uint8 [28, 28], light on dark.
 
-class Run:
-    """What a training run keeps: checkpoints, TensorBoard's logs, the rows of its table.
+    1. Grey, and shrunk to 280 pixels: more would only be the paper's texture.
+    2. Ink is what differs from the paper, be it darker or lighter. The paper is the smooth surface
+       that fits the picture's border, so a shadow that falls across it is paper.
+    3. The part with ink is cut out, and its strokes made a tenth of its size wide where they are thinner.
+    4. It is fitted into 20 x 20, which keeps its proportions, and laid into 28 x 28 so that its centre
+       of mass is at pixel (14, 14), where MNIST's digits have theirs.
 
-    Used as a context manager, it holds the checkpoint directory's lock and turns SIGINT and
-    SIGTERM into a stop after the current step. Settings, rows and the epoch's loss so far travel
-    as text inside the checkpoint, in a string variable: what belongs together is saved together.
+    Raises UserError if the file is no picture, or nothing on it stands out.
     """
-
-    SECONDS_BETWEEN_SAVES = 20
-
-    def __init__(self, checkpoint_dir, log_dir, settings, restart=False):
-        """settings: whatever changes the result, {name: value}. restart: move old files aside first.
-
-        Raises UserError if a directory cannot be written, or another run is using it.
-        """
-        self.checkpoint_dir, self.log_dir = os.path.abspath(checkpoint_dir), os.path.abspath(log_dir)
-        self.settings = settings
-        self.rows = []  # of the table, one for each finished epoch
-        self.loss_sum = 0.0  # over the digits seen so far in the unfinished epoch
-        self.restored = self.latest = None  # the checkpoint that this run continued, and its newest one
-        self.steps_restored = 0
-        self._signal = None
-        self._writers = {}
-        with writing(self.checkpoint_dir):
-            os.makedirs(self.checkpoint_dir, exist_ok=True)
-        self._lock = self._acquire_lock()
-        for name in os.listdir(self.checkpoint_dir):  # what a killed run was writing when it died
-            if re.match(r'(model\.ckpt-\d+\..*\.tempstate\d+|checkpoint\.tmp[0-9a-f]+)$', name):
-                os.remove(os.path.join(self.checkpoint_dir, name))
-        if restart:
-            move_aside(self.checkpoint_dir, r'model\.ckpt-|checkpoint$')
-            move_aside(self.log_dir, r'(train|validation|test)$')
-
-    def __enter__(self):
-        self._handlers = {number: signal.signal(number, self._stop) for number in (signal.SIGINT, signal.SIGTERM)}
-        return self
-
-    def __exit__(self, *exception):
-        for number, handler in self._handlers.items():
-            signal.signal(number, handler)
-        try:
-            with writing(self.log_dir):
-                for writer in self._writers.values():
-                    writer.close()
-        finally:
-            self._lock.release()
-        if self._signal and exception[0] is None:  # it came after the last step: all is done and saved
-            sys.exit(128 + self._signal)
-
-    def _stop(self, number, frame):
-        self._signal = number
-        signal.signal(number, signal.SIG_DFL)  # the second one ends the process at once
-
-    def _acquire_lock(self):
-        import filelock
-        path = os.path.join(self.checkpoint_dir, 'lock')
-        lock = filelock.FileLock(path)
-        with writing(self.checkpoint_dir):
-            try:
-                lock.acquire(timeout=0)
-            except filelock.Timeout:
-                with open(path + '.pid') as file:
-                    raise UserError('{}: in use by the run with process id {}; wait for its end, or choose another '
-                                    '--checkpoint-dir and --log-dir'.format(self.checkpoint_dir, file.read()))
-            with open(path + '.pid', 'w') as file:  # not in the lock itself, which Windows lets nobody read
-                file.write(str(os.getpid()))
-        return lock
-
-    def resume(self, session, saver, step, notes):
-        """Restores the newest good checkpoint, if there is one, and opens TensorBoard's logs.
-
-        session: with initialized variables. step: the int64 variable that counts training steps.
-        notes: a string variable, for this class alone. Returns the number of steps done.
-        Raises UserError if there are checkpoints but none is good, or the settings differ.
-        """
-        self._session, self._saver, self._step, self._notes = session, saver, step, notes
-        self.restored = self.latest = self._restore_newest()
-        if self.restored:
-            print('Continuing from {}\n'.format(self.restored))
-        self._saved_at = time.monotonic()
-        steps = self.steps_restored = int(session.run(step))
-        with writing(self.log_dir):
-            for name in 'train', 'validation', 'test':
-                done = steps if name == 'train' else self.rows[-1]['step'] if self.rows else 0
-                self._writers[name] = open_log(os.path.join(self.log_dir, name), done,
-                                               session.graph if name == 'train' else None)
-        return steps
-
-    def _restore_newest(self):
-        import tensorflow.compat.v1 as tf
-        prefixes, bad = checkpoints(self.checkpoint_dir), []
-        for prefix in prefixes:
-            try:
-                saved = json.loads(tf.train.NewCheckpointReader(prefix).get_tensor(self._notes.op.name).decode())
-                self._refuse_other_settings(prefix, saved['settings'])
-                self._saver.restore(self._session, prefix)
-            except UserError:
-                raise
-            except Exception as error:  # for damage, the readers of 1.15 and 2.21 raise many kinds
-                bad.append(prefix)
-                print('warning: {} is damaged and passed over ({})'.format(
-                    prefix, str(error).splitlines()[0][:100]), file=sys.stderr)
-            else:
-                self._saver.recover_last_checkpoints([each for each in reversed(prefixes) if each not in bad])
-                self.rows, self.loss_sum = saved['rows'], saved['loss_sum']
-                return prefix
-        if bad:
-            raise UserError('{}: none of its checkpoints is whole; --restart moves them aside and begins anew'
-                            .format(self.checkpoint_dir))
-
-    def _refuse_other_settings(self, prefix, saved):
-        different = ['{} {} (now {})'.format(name, saved.get(name), value)
-                     for name, value in self.settings.items() if saved.get(name) != value]
-        if different:
-            raise UserError('{}: trained with {}; give the same, or another --checkpoint-dir, or --restart'.format(
-                prefix, ', '.join(different)))
-
-    def end_epoch(self, row, step):
-        """Keeps the epoch's row {'epoch', 'loss', 'validation', 'test'} and saves."""
-        self.rows.append(dict(row, step=step))
-        self.loss_sum = 0.0
-        for name in 'validation', 'test':
-            self.log(name, {'accuracy': row[name]}, step)
-        self.save()
-        self._end_if_asked()
-
-    def save(self):
-        """Writes a checkpoint, after what TensorBoard shall show up to this step."""
-        for directory, name in (self.checkpoint_dir, 'lock.pid'), (self.log_dir, 'train'):
-            if not os.path.exists(os.path.join(directory, name)):  # the Saver would make a new one, without its lock
-                raise UserError('{}: has vanished while the run was writing to it; bring it back, and the same '
-                                'command continues from the last checkpoint'.format(directory))
-        with writing(self.log_dir):
-            for writer in self._writers.values():
-                writer.flush()
-        self._notes.load(json.dumps({'settings': self.settings, 'rows': self.rows, 'loss_sum': self.loss_sum},
-                                    sort_keys=True), self._session)
-        with writing(self.checkpoint_dir):
-            self.latest = self._saver.save(self._session, os.path.join(self.checkpoint_dir, 'model.ckpt'),
-                                           global_step=self._step, write_meta_graph=False)
-        self._saved_at = time.monotonic()
-
-    def save_if_due(self):
-        """To be called after each step: saves now and then, and ends the program if asked to stop."""
-        if self._signal or time.monotonic() - self._saved_at > self.SECONDS_BETWEEN_SAVES:
-            self.save()
-            self._end_if_asked()
-
-    def _end_if_asked(self):
-        if self._signal:
-            print('Stopped and saved as {}; the same command continues from there.'.format(self.latest), flush=True)
-            sys.exit(128 + self._signal)
-
-    def log(self, name, summary, step):
-        """Adds a summary, as tf.summary.merge gives it or {tag: value}, to the log 'train', 'validation' or 'test'."""
-        import tensorflow.compat.v1 as tf
-        if isinstance(summary, dict):
-            summary = tf.Summary(value=[tf.Summary.Value(tag=tag, simple_value=value)
-                                        for tag, value in summary.items()])
-        self._writers[name].add_summary(summary, step)
+    from PIL import Image, ImageFilter
+    picture = Image.fromarray((read_image(path).mean(axis=2) * 255).astype(np.uint8))
+    picture.thumbnail((280, 280), Image.LANCZOS)
+    grey = np.asarray(picture, np.float32)
+    ink = np.abs(grey - paper(grey))
+    strongest = np.sort(ink.ravel())[-20:].min()
+    if strongest < 30:
+        raise UserError('{}: expected a digit, dark on light or light on dark; '
+                        'found nothing that stands out'.format(path))
+    ink = np.clip(ink / strongest * 2 - 0.7, 0, 1)
+    rows, columns = [np.flatnonzero(ink.max(axis=axis) > 0.5) for axis in (1, 0)]
+    ink = np.pad(ink[rows[0]:rows[-1] + 1, columns[0]:columns[-1] + 1], 20, mode='constant')
+    edges = np.abs(np.diff(ink, axis=0)).sum() + np.abs(np.diff(ink, axis=1)).sum()
+    missing = (max(ink.shape) - 40) / 10 - 2 * ink.sum() / edges  # of the strokes' width
+    digit = Image.fromarray((ink * 255).astype(np.uint8))
+    digit = digit.filter(ImageFilter.MaxFilter(2 * max(0, int(round(missing / 2))) + 1))
+    digit = digit.crop(digit.getbbox())
+    scale = 20 / max(digit.size)
+    digit = digit.resize([max(1, int(round(side * scale))) for side in digit.size], Image.LANCZOS)
+    return centred(np.asarray(digit))
 
 
-@contextlib.contextmanager
-def writing(path):
-    """Turns the many errors of a disk that is full, read-only or gone into a UserError."""
-    try:
-        yield
-    except Exception as error:
-        if not isinstance(error, OSError) and not type(error).__module__.startswith('tensorflow'):
-            raise
-        reason = re.search('; ([^;\n]+)', str(error))  # TensorFlow: FILE; REASON, among much else
-        raise UserError('{}: cannot be written ({})'.format(
-            path, getattr(error, 'strerror', None) or (reason.group(1) if reason else str(error).splitlines()[0])))
+def paper(grey):
+    """The smooth surface, of second degree, that fits the border of a picture [h, w]; a little ink there does no harm."""
+    height, width = grey.shape
+    y, x = np.meshgrid(np.linspace(-1, 1, height), np.linspace(-1, 1, width), indexing='ij')
+    terms = np.stack([np.ones_like(x), y, x, x * y, y * y, x * x], axis=2)
+    border = (np.maximum(np.abs(y), np.abs(x)) == 1)
+    weights = np.ones(border.sum())
+    for _ in range(10):  # ever nearer to the least sum of magnitudes, in which the few count little
+        fit = np.linalg.lstsq(terms[border] * weights[:, np.newaxis], grey[border] * weights, rcond=None)[0]
+        weights = 1 / np.sqrt(np.maximum(np.abs(terms[border] @ fit - grey[border]), 1))
+    return terms @ fit
 
 
-def checkpoints(directory):
-    """The checkpoints in a directory, newest first, as the prefixes that Saver.restore takes.
-
-    These are all that have an index or that the Saver's own list names; data without either
-    are what a run was writing when it was killed.
-    """
-    names = [name for name in os.listdir(directory) if name.endswith('.index')]
-    if os.path.exists(os.path.join(directory, 'checkpoint')):
-        with open(os.path.join(directory, 'checkpoint'), errors='replace') as file:
-            names += [name for name in re.findall(r'model\.ckpt-\d+', file.read())
-                      if os.path.exists(os.path.join(directory, name + '.data-00000-of-00001'))]
-    steps = {int(found.group(1)) for found in (re.match(r'model\.ckpt-(\d+)', name) for name in names) if found}
-    return [os.path.join(directory, 'model.ckpt-{}'.format(step)) for step in sorted(steps, reverse=True)]
-
-
-def move_aside(directory, pattern):
-    """Moves what a run wrote to a directory into a new one beside it, with a number at its name's end."""
-    names = [name for name in os.listdir(directory) if re.match(pattern, name)] if os.path.isdir(directory) else []
-    if names:
-        aside = next(path for path in ('{}.{}'.format(directory, i) for i in itertools.count(1))
-                     if not os.path.exists(path))
-        with writing(aside):
-            os.makedirs(aside)
-            for name in names:
-                os.rename(os.path.join(directory, name), os.path.join(aside, name))
-        print('Moved the earlier files of {} to {}'.format(directory, aside))
-
-
-def open_log(directory, step, graph):
-    """A FileWriter that continues after a step; TensorBoard forgets what was logged beyond it."""
-    import tensorflow.compat.v1 as tf
-    os.makedirs(directory, exist_ok=True)
-    graph_logged = any(holds_graph(os.path.join(directory, name)) for name in os.listdir(directory))
-    writer = tf.summary.FileWriter(directory, None if graph_logged else graph)
-    writer.add_session_log(tf.SessionLog(status=tf.SessionLog.START), step + 1)
-    writer.flush()
-    return writer
-
-
-def holds_graph(path):
-    import tensorflow.compat.v1 as tf
-    try:
-        return any(event.HasField('graph_def') for event in tf.train.summary_iterator(path))
-    except tf.errors.OpError:  # the last record is cut off, or this is no event file
-        return False
+def centred(digit):
+    """[h, w], at most 20 x 20 -> uint8 [28, 28]: the centre of mass at pixel (14, 14), as MNIST's are, the brightest 255."""
+    sheet = np.zeros([28 + 40, 28 + 40], np.float32)
+    height, width = digit.shape
+    mass = digit.sum(dtype=float)
+    top, left = [20 + 14 - int(round((digit.sum(axis=axis) * np.arange(side)).sum() / mass))
+                 for axis, side in ((1, height), (0, width))]
+    sheet[top:top + height, left:left + width] = digit
+    return (sheet[20:48, 20:48] * (255 / digit.max())).astype(np.uint8)

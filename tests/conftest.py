@@ -14,6 +14,11 @@ sys.path.insert(0, ROOT)
 import utils  # noqa: E402
 
 
+def pytest_addoption(parser):
+    parser.addoption('--screenshots', metavar='DIR', help='where test_tensorboard.py saves its screenshots')
+    parser.addoption('--logs', metavar='DIR', help='the logs that test_tensorboard.py looks at, instead of a short run\'s')
+
+
 @pytest.fixture(scope='session')
 def lesson1():
     return importlib.import_module('07_basic_filters')
@@ -67,6 +72,15 @@ def user_environment(changes=None):
     if not (changes or {}).get('TF_CPP_MIN_LOG_LEVEL'):
         environment.pop('TF_CPP_MIN_LOG_LEVEL', None)
     return environment
+
+
+@pytest.fixture(scope='session')
+def real_epoch(tmp_path_factory):
+    """The README's main command on the real data, one epoch: its result, and the folder that holds all it wrote."""
+    folder = tmp_path_factory.mktemp('real')
+    result = run_script('07_convnet_mnist.py', '--epochs', 1, '--checkpoint-dir', folder / 'checkpoints',
+                        '--log-dir', folder / 'graphs', '--figure-dir', folder / 'figures')
+    return collections.namedtuple('RealEpoch', 'stdout stderr folder')(result.stdout, result.stderr, folder)
 
 
 Result = collections.namedtuple('Result', 'returncode stdout stderr')

@@ -198,7 +198,7 @@ def test_evaluation_counts_all_and_changes_nothing(lesson2, tf, mnist):
     logits = lesson2.inference(images)['softmax_linear']
     _, average_op, averages = lesson2.training(
         lesson2.cross_entropy(logits, tf.cast(labels, tf.int32)), step, 1e-3, 0.9)
-    correct = lesson2.evaluation(images, labels, averages)
+    _, _, _, correct = lesson2.evaluation(images, labels, averages)
     with tf.Session() as session:
         session.run(tf.global_variables_initializer())
         scaled = digits.images[..., np.newaxis] / np.float32(255)

@@ -152,3 +152,28 @@ def test_matrix_from_text():
     for text in '', ';', 'a', '1 2; 3', '1 nan', '1 inf', '1e99', '1;;1', row + ' 1', ';'.join(['1'] * 32):
         with pytest.raises(ValueError):
             kernels.matrix_from_text(text)
+
+
+# ---- The bank of hand-coded kernels for conv1 ----
+
+def test_turning_twice_is_a_quarter_turn():
+    for matrix in kernels.KERNELS.values():
+        np.testing.assert_array_equal(kernels.turned(kernels.turned(matrix)), np.rot90(matrix, -1))
+    assert len(kernels.directions(kernels.KERNELS['top_sobel'])) == len(kernels.directions(kernels.KERNELS['emboss'])) == 8
+
+
+def test_the_bank_holds_32_different_kernels_fine_and_coarse(image):
+    bank = kernels.bank()
+    assert bank.shape == (5, 5, 1, 32) and bank.dtype == np.float32
+    np.testing.assert_allclose(np.abs(bank).sum(axis=(0, 1, 2)), 1, rtol=1e-6)
+    assert len({bank[..., number].tobytes() for number in range(32)}) == 32
+    found = [bank[:, :, 0, number] for number in range(32)]
+    for name, matrix in kernels.KERNELS.items():
+        if name != 'identity':
+            assert any(np.allclose(kernel, np.pad(matrix, 1, mode='constant') / np.abs(matrix).sum()) for kernel in found)
+    grey = image[:, :, 0].astype(float)  # a coarse kernel does to a picture what the fine one does to every other pixel
+    for name in 'blur', 'sharpen', 'edge', 'left_sobel':
+        matrix = kernels.KERNELS[name] / np.abs(kernels.KERNELS[name]).sum()
+        expected = scipy.ndimage.correlate(grey[::2, ::2], matrix)[1:-1, 1:-1]
+        answers = [scipy.ndimage.correlate(grey, kernel)[::2, ::2][1:-1, 1:-1] for kernel in found[-11:]]
+        assert any(np.allclose(answer, expected) for answer in answers), name

@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import kernels
+import runs
 import utils
 from conftest import ROOT, run_script, user_environment, write_idx
 
@@ -28,7 +30,7 @@ def events(tf, log_dir, run):
 
 def all_variables(lesson2, folder):
     """{name: value} of the newest checkpoint in a folder."""
-    reader = lesson2.tf.train.NewCheckpointReader(utils.checkpoints(str(folder))[0])
+    reader = lesson2.tf.train.NewCheckpointReader(runs.checkpoints(str(folder))[0])
     return {name: reader.get_tensor(name) for name in reader.get_variable_to_shape_map()}
 
 
@@ -38,20 +40,69 @@ def assert_equal_runs(one, other):
         np.testing.assert_array_equal(one[name], other[name], err_msg=name)
 
 
-def test_one_real_epoch(tmp_path):
-    """The README's main command on the real data, one epoch."""
-    result = run_script('07_convnet_mnist.py', '--epochs', 1, '--checkpoint-dir', tmp_path / 'checkpoints',
-                        '--log-dir', tmp_path / 'graphs', '--figure-dir', tmp_path)
-    assert result.stderr == ''  # no progress bar without a terminal
-    assert '55,000 training, 5,000 validation and 10,000 test digits' in result.stdout
-    assert '3,274,634' in result.stdout
-    (row,) = rows(result)
+def test_one_real_epoch(real_epoch):
+    assert real_epoch.stderr == ''  # no progress bar without a terminal
+    assert '55,000 training, 5,000 validation and 10,000 test digits' in real_epoch.stdout
+    assert '3,274,634' in real_epoch.stdout
+    (row,) = rows(real_epoch)
     assert row[0] == '1' and float(row[3]) >= 0.98 and row[4] == '0.9111'
-    logs = [os.path.join(folder, name) for folder, _, names in os.walk(str(tmp_path / 'graphs')) for name in names]
-    assert sum(map(os.path.getsize, logs)) < 500e3  # 10 epochs stay below 5 MB
-    for name in 'learned_kernels.png', 'training_curve.png':
-        assert np.asarray(Image.open(str(tmp_path / name)).convert('L')).std() > 20
-        assert name in result.stdout
+    logs = [os.path.join(folder, name) for folder, _, names in os.walk(str(real_epoch.folder / 'graphs'))
+            for name in names if 'tfevents' in name]
+    assert sum(map(os.path.getsize, logs)) < 1e6
+
+
+FIGURES = ['learned_kernels', 'activations', 'training_curve', 'confusion', 'mistakes']
+
+
+def test_the_figures_are_drawn_named_and_sent_to_tensorboard(real_epoch, lesson2):
+    sent = {value.tag: value.image.encoded_image_string
+            for event in events(lesson2.tf, real_epoch.folder / 'graphs', 'train')
+            for value in event.summary.value if value.HasField('image')}
+    assert sorted(sent) == sorted(FIGURES)
+    for name in FIGURES:
+        path = str(real_epoch.folder / 'figures' / (name + '.png'))
+        assert path in real_epoch.stdout
+        assert np.asarray(Image.open(path).convert('L')).std() > 20
+        with open(path, 'rb') as file:
+            assert file.read() == sent[name]
+
+
+def test_histograms_once_per_epoch(convnet, lesson2, tmp_path):
+    convnet('--epochs', 2)
+    found = {}
+    for event in events(lesson2.tf, tmp_path / 'graphs', 'train'):
+        for value in event.summary.value:
+            if value.HasField('histo'):
+                found.setdefault(value.tag, []).append((event.step, value.histo.num))
+    variables = {'train/{}/{}'.format(layer, kind): None for layer in ('conv1', 'conv2', 'fc', 'softmax_linear')
+                 for kind in ('weights', 'biases')}
+    layers = {'train/{}/activations'.format(layer) for layer in
+              ('conv1', 'pool1', 'conv2', 'pool2', 'fc', 'softmax_linear')}
+    assert set(found) == set(variables) | layers
+    for name, points in found.items():
+        assert [step for step, _ in points] == [6, 12], name
+    assert found['train/fc/weights'][0][1] == 3136 * 1024 and found['train/conv1/activations'][0][1] == 60 * 28 * 28 * 32
+
+
+def test_the_projector_gets_the_activations_with_labels_and_pictures(convnet, lesson2, tmp_path, small_data):
+    convnet('--epochs', 1)
+    folder = tmp_path / 'graphs' / 'test'
+    vectors = np.loadtxt(str(folder / 'fc.tsv'))
+    test = utils.read_mnist(small_data).test
+    assert vectors.shape == (130, 1024) and (vectors >= 0).all() and vectors.std() > 0
+    assert np.loadtxt(str(folder / 'labels.tsv')).tolist() == test.labels.tolist()
+    sprite = np.asarray(Image.open(str(folder / 'sprite.png')))
+    assert sprite.shape == (12 * 28, 12 * 28)  # 12 x 12 places for 130 digits
+    np.testing.assert_array_equal(255 - sprite[28:56, 56:84], test.images[14])
+    config = (folder / 'projector_config.pbtxt').read_text()
+    assert 'fc.tsv' in config and 'labels.tsv' in config and 'sprite.png' in config
+
+
+def test_hand_coded_kernels_stay_as_they_are(convnet, lesson2, tmp_path):
+    convnet('--conv1', 'hand-coded', '--epochs', 2)
+    values = all_variables(lesson2, tmp_path / 'checkpoints')
+    np.testing.assert_array_equal(values['conv1/weights'], kernels.bank())
+    assert np.abs(values['conv1/biases']).max() > 0 and 'conv1/weights/Adam' not in values
 
 
 def test_one_epoch_and_three_more_equal_four(convnet, lesson2, tmp_path, small_data):
@@ -83,7 +134,7 @@ def test_tensorboard_gets_a_clean_graph_and_two_curves(convnet, lesson2, tmp_pat
             assert run == 'train' or not event.HasField('graph_def')
             for value in event.summary.value:
                 scalars[run].setdefault(value.tag, []).append((event.step, value.simple_value))
-    assert set(scalars['train']) == {'train/loss', 'train/learning_rate'}
+    assert {'train/loss', 'train/learning_rate'} <= set(scalars['train'])
     steps = sorted({*range(10, 48, 10), *range(6, 49, 6)})  # every tenth, and the last of an epoch
     assert [step for step, _ in scalars['train']['train/loss']] == steps
     rates = [rate for _, rate in scalars['train']['train/learning_rate']]
@@ -109,7 +160,7 @@ def test_a_checkpoint_with_other_variables_is_refused_for_its_settings(convnet, 
 
 @pytest.mark.parametrize('flags', [
     ['--batch-size', 64], ['--learning-rate', 0.01], ['--decay', 0.1], ['--keep-prob', 0.5], ['--average', 0],
-    ['--distort', 0], ['--stddev', 0.1], ['--seed', 9]])
+    ['--distort', 0], ['--stddev', 0.1], ['--conv1', 'hand-coded'], ['--seed', 9]])
 def test_every_setting_changes_the_result(convnet, flags):
     settled = ['--epochs', 2, '--restart']
     assert rows(convnet(*settled)) != rows(convnet(*settled, *flags))
@@ -135,7 +186,7 @@ def test_bfloat16_trains_or_falls_back(convnet, lesson2):
     in_float32 = convnet('--epochs', 5)
     result = convnet('--bf16', '--epochs', 5, '--restart')
     assert result.stderr == '' and float(rows(result)[-1][3]) > 0.5
-    assert (rows(result) == rows(in_float32)) == (not lesson2.can_use_bfloat16())
+    assert (rows(result) == rows(in_float32)) == (not utils.can_use_bfloat16())
 
 
 def test_the_progress_bar_goes_to_a_terminal(convnet_flags):
@@ -171,6 +222,13 @@ def test_the_progress_bar_goes_to_a_terminal(convnet_flags):
 def test_bad_flags_are_one_line_and_status_2(convnet, flags, complaint):
     result = convnet(*flags, check=2)
     assert complaint in result.stderr and result.stderr.count('\n') == 1 and 'Traceback' not in result.stderr
+
+
+def test_a_loss_that_is_no_number_ends_the_run(convnet, lesson2, monkeypatch):
+    cross_entropy = lesson2.cross_entropy
+    monkeypatch.setattr(lesson2, 'cross_entropy', lambda logits, labels: cross_entropy(logits, labels) * float('nan'))
+    result = convnet('--epochs', 1, check=2)
+    assert 'the loss has become nan' in result.stderr and result.stderr.count('\n') == 1 and rows(result) == []
 
 
 def test_a_gpu_that_is_not_there(lesson2, convnet):

@@ -5,6 +5,7 @@
 import argparse
 import importlib
 import os
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -29,34 +30,39 @@ def timed(owner, name, spent, key):
 def work(started, arguments):
     """One run of the lesson, in this process, which began at the time `started`."""
     lesson = importlib.import_module('07_convnet_mnist')
+    import runs
     import utils
     spent = {'until all is imported': time.time() - started}
-    for owner, name, key in [(utils, 'read_mnist', 'reading the digits'), (lesson, 'build_graph', 'building the graph'),
-                             (lesson, 'train_epoch', 'epoch'), (lesson, 'accuracy', 'evaluation'),
-                             (utils.Run, 'save', 'checkpoints'), (utils.Run, 'log', 'writing summaries')]:
+    for owner, name, key in [
+            (utils, 'read_mnist', 'reading the digits'), (lesson, 'build_graph', 'building the graph'),
+            (lesson, 'train_epoch', 'epochs'), (runs.Run, 'log', 'summaries'), (runs.Run, 'save_if_due', 'saves within'),
+            (runs.Run, 'save', 'checkpoints'), (lesson, 'evaluate', 'evaluation'),
+            (lesson, 'show_what_it_learned', 'figures and projector')]:
         timed(owner, name, spent, key)
-    runs = []  # (fetches, seconds, end) of each session.run in training
+    steps = {2: [], 3: []}  # seconds of each training step by its number of fetches: 3 with average and summary
+    ends = []
     run = lesson.tf.Session.run
 
     def timed_run(session, fetches, feed_dict=None, **options):
         start = time.time()
-        try:
-            return run(session, fetches, feed_dict, **options)
-        finally:
-            if isinstance(fetches, list):
-                runs.append((len(fetches), time.time() - start, time.time()))
+        result = run(session, fetches, feed_dict, **options)
+        if isinstance(fetches, list) and isinstance(fetches[0], lesson.tf.Operation):
+            ends.append(time.time())
+            steps[len(fetches)].append(ends[-1] - start)
+        return result
     lesson.tf.Session.run = timed_run
     lesson.main(lesson.parse_flags(arguments))
-    plain, more = [sorted(seconds for count, seconds, _ in runs[20:] if count == fetched) for fetched in (2, 3)]
-    extra = len(more) * (more[len(more) // 2] - plain[len(plain) // 2]) if more and plain else 0  # by the medians
-    training = spent['epoch'] - spent['writing summaries'] - extra
+    plain, more = [statistics.median(seconds) for seconds in (steps[2][1:], steps[3][1:])]
+    extra = len(steps[3]) * max(more - plain, 0) + spent['summaries']
+    training = spent['epochs'] - spent['saves within'] - extra
     for text, seconds in [(key, spent[key]) for key in ('until all is imported', 'reading the digits',
                                                         'building the graph')] + [
-                         ('from the start to the end of the first step', runs[0][2] - started), ('training', training)]:
+                         ('from the start to the end of the first step', ends[0] - started), ('training', training)]:
         print('{:46}{:8.2f} s'.format(text, seconds), file=sys.stderr)
-    rest = {'averages and summaries, by every tenth step': extra + spent['writing summaries'],
+    rest = {'averages and summaries, by every tenth step': extra,
             'checkpoints': spent['checkpoints'], 'evaluation': spent['evaluation']}
-    for text, seconds in list(rest.items()) + [('these three', sum(rest.values()))]:
+    rest.update({'these three': sum(rest.values()), 'figures and projector': spent['figures and projector']})
+    for text, seconds in rest.items():
         print('{:46}{:8.2f} s{:8.1%} of training'.format(text, seconds, seconds / training), file=sys.stderr)
 
 

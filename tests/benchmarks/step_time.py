@@ -20,20 +20,21 @@ GFLOP_PER_IMAGE = 0.082  # forward and backward; multiplication and addition cou
 
 
 def ours(precision, batch_size, steps):
+    import runs
     import utils
     lesson = importlib.import_module('07_convnet_mnist')
     scratch = tempfile.TemporaryDirectory()
     flags = lesson.parse_flags(['--batch-size', str(batch_size), '--checkpoint-dir', os.path.join(scratch.name, 'c'),
                                 '--log-dir', os.path.join(scratch.name, 'g')] + ['--bf16'] * (precision == 'bfloat16'))
-    if flags.bf16 and not lesson.can_use_bfloat16():
+    if flags.bf16 and not utils.can_use_bfloat16():
         raise ImportError('no bfloat16 here')
     digits = utils.read_mnist(flags.data_dir).train
     digits = utils.Digits(np.resize(digits.images, [steps * batch_size, 28, 28]),
                           np.resize(digits.labels, [steps * batch_size]))
     graph = lesson.build_graph(flags, steps)
-    session = lesson.tf.Session(config=lesson.session_config(flags.device, flags.bf16))
+    session = lesson.tf.Session(config=utils.session_config(flags.device, flags.bf16))
     session.run(graph.initialize)
-    run = utils.Run(flags.checkpoint_dir, flags.log_dir, {}, restart=False).__enter__()
+    run = runs.Run(flags.checkpoint_dir, flags.log_dir, {}, restart=False).__enter__()
     run.SECONDS_BETWEEN_SAVES = float('inf')  # or each turn would begin with one, the others' turns being so long
     run.resume(session, graph.saver, graph.step, graph.notes)
     epoch = [0]

@@ -19,7 +19,7 @@ def main(options):
     graph = lesson.build_graph(flags, 1)
     trace = tf.RunOptions(trace_level=tf.RunOptions.FULL_TRACE)
     microseconds = collections.Counter()
-    with tf.Session(config=lesson.session_config(flags.device, flags.bf16)) as session:
+    with tf.Session(config=utils.session_config(flags.device, flags.bf16)) as session:
         session.run(graph.initialize)
         feed = {graph.images: digits.images[:flags.batch_size], graph.labels: digits.labels[:flags.batch_size]}
         for step in range(options.steps + 10):

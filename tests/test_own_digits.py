@@ -1,0 +1,162 @@
+"""Your own digits: pictures of one digit, brought to MNIST's form and read. MNIST and ten fonts are the judges."""
+import os
+import re
+
+import matplotlib
+import numpy as np
+import pytest
+from PIL import Image, ImageDraw, ImageFont
+
+import utils
+from conftest import run_here
+
+FONTS = ['DejaVuSans', 'DejaVuSans-Bold', 'DejaVuSans-Oblique', 'DejaVuSansMono', 'DejaVuSerif', 'DejaVuSerif-Italic',
+         'STIXGeneral', 'STIXGeneralItalic', 'cmr10', 'cmtt10']
+
+
+@pytest.fixture
+def read(tmp_path):
+    """Saves a picture, and reads it as a digit."""
+    def save_and_read(image, name='digit.png'):
+        image.save(str(tmp_path / name))
+        return utils.read_digit(str(tmp_path / name))
+    return save_and_read
+
+
+def photo(digit, random, ink=60.0, paper=200.0, size=160):
+    """A digit of MNIST as if photographed: large, off-centre, in a corner's shadow, with the camera's noise."""
+    large = np.asarray(Image.fromarray(digit).resize((size, size), Image.BICUBIC), np.float32) / 255
+    sheet = np.zeros([2 * size, 3 * size], np.float32)
+    y, x = random.randint(0, size), random.randint(0, 2 * size)
+    sheet[y:y + size, x:x + size] = large
+    light = 1 - 0.3 * np.linspace(0, 1, 2 * size)[:, np.newaxis] - 0.15 * np.linspace(0, 1, 3 * size)
+    picture = (paper + (ink - paper) * sheet) * light + random.normal(0, 3, sheet.shape)
+    return Image.fromarray(np.clip(picture, 0, 255).astype(np.uint8))
+
+
+@pytest.mark.parametrize('ink, paper', [(60, 200), (230, 40)])
+def test_a_photo_of_an_mnist_digit_becomes_that_digit_again(mnist, read, ink, paper):
+    """Not bit by bit: thin strokes grow and corners move. But alike, and nearer to itself than to other digits."""
+    random = np.random.RandomState(0)
+    originals = mnist.test.images[:40].reshape(40, -1).astype(float)
+    found = np.stack([read(photo(digit, random, ink, paper)) for digit in mnist.test.images[:40]])
+    assert found.dtype == np.uint8 and found.shape == (40, 28, 28) and (found.max(axis=(1, 2)) == 255).all()
+    alike = np.corrcoef(found.reshape(40, -1), originals)[:40, 40:]
+    assert np.median(alike.diagonal()) > 0.9 and alike.diagonal().min() > 0.45
+    assert (alike.argmax(axis=1) == np.arange(40)).mean() >= 0.9
+
+
+def test_the_form_is_that_of_mnist(read):
+    image = Image.new('RGB', (300, 200), (250, 240, 230))
+    ImageDraw.Draw(image).rectangle([200, 20, 220, 140], fill=(20, 30, 120))
+    found = read(image)
+    rows, columns = [np.flatnonzero(found.max(axis=axis) > 100) for axis in (1, 0)]
+    assert len(rows) == 20 and 2 <= len(columns) <= 5
+    ink = found / found.sum()
+    assert (ink.sum(axis=1) * np.arange(28)).sum() == pytest.approx(14, abs=0.5)
+    assert (ink.sum(axis=0) * np.arange(28)).sum() == pytest.approx(14, abs=0.5)
+
+
+def stroke(size=200, ink=0, paper=255):
+    image = Image.new('L', (size, size), paper)
+    ImageDraw.Draw(image).line([(60, 40), (140, 40), (90, 160)], fill=ink, width=14)
+    return image
+
+
+def test_size_mode_file_type_and_polarity_do_not_matter(read):
+    expected = read(stroke()).astype(int)
+    transparent = Image.merge('LA', (Image.new('L', (200, 200), 0), stroke(ink=255, paper=0)))
+    for name, image in [('rgb.png', stroke().convert('RGB')), ('palette.gif', stroke().convert('P')),
+                        ('bits.png', stroke().convert('1')), ('jpeg.jpg', stroke()),
+                        ('dark.png', stroke(ink=255, paper=0)), ('grey.png', stroke(ink=140, paper=90)),
+                        ('sixteen.png', Image.fromarray(np.asarray(stroke()).astype(np.uint16) * 257)),
+                        ('clear.png', transparent), ('large.bmp', stroke().resize((900, 900), Image.BICUBIC))]:
+        found = read(image, name).astype(int)
+        assert np.abs(found - expected).mean() < 10, name  # another digit: 30 to 50
+
+
+@pytest.mark.parametrize('width', [1, 3, 60])
+def test_hairlines_and_brushes_become_strokes(read, width):
+    image = Image.new('L', (600, 600), 255)
+    ImageDraw.Draw(image).line([(300, 60), (300, 540)], fill=0, width=width)
+    found = read(image)
+    assert 1.5 <= (found[10:18].astype(float) / 255).sum(axis=1).mean() <= 4
+
+
+@pytest.mark.parametrize('image', [
+    Image.new('L', (50, 50), 128), Image.new('RGB', (1, 1)), Image.new('L', (900, 3), 255)])
+def test_a_blank_picture_is_refused(read, image):
+    with pytest.raises(utils.UserError, match='nothing that stands out'):
+        read(image)
+
+
+def test_digits_of_ten_fonts_are_read(lesson2, real_epoch, capfd, tmp_path):
+    """In three sizes, anywhere on the sheet, dark on light and light on dark: at least 95%, after one epoch."""
+    random = np.random.RandomState(0)
+    folder = os.path.join(matplotlib.get_data_path(), 'fonts', 'ttf')
+    files = []
+    for font in FONTS:
+        for digit in range(10):
+            size, (ink, paper) = [24, 60, 200][digit % 3], [(30, 230), (250, 10)][random.randint(2)]
+            kind = ImageFont.truetype(os.path.join(folder, font + '.ttf'), size)
+            left, top, right, bottom = kind.getbbox(str(digit))
+            width, height = [int(side * random.uniform(1.3, 3)) + 4 for side in (right - left, bottom - top)]
+            image = Image.new('L', (width, height), paper)
+            ImageDraw.Draw(image).text((random.randint(2, width - (right - left) - 1) - left,
+                                        random.randint(2, height - (bottom - top) - 1) - top),
+                                       str(digit), font=kind, fill=ink)
+            files.append(tmp_path / '{}-{}.png'.format(font, digit))
+            image.save(str(files[-1]))
+    result = run_here(lesson2, capfd, '--checkpoint-dir', real_epoch.folder / 'checkpoints', '--figure-dir', tmp_path,
+                      '--predict', *files)
+    table = re.findall(r'-(\d)\.png +(\d) +([01]\.\d{4})  (\d) \(([01]\.\d{4})\)$', result.stdout, re.MULTILINE)
+    assert len(table) == len(files)
+    assert np.mean([row[0] == row[1] for row in table]) >= 0.95
+    assert all(float(first) >= float(second) and digit != other for _, digit, first, other, second in table)
+    assert np.asarray(Image.open(str(tmp_path / 'predictions.png')).convert('L')).std() > 20
+
+
+def test_the_weights_are_those_that_were_evaluated(lesson2, convnet, capfd, tmp_path, mnist):
+    """With and without moving averages: the probabilities of the network that the table is about."""
+    Image.fromarray(255 - mnist.test.images[0]).save(str(tmp_path / '7.png'))
+    for flags in [], ['--average', 0, '--restart'], ['--conv1', 'hand-coded', '--restart']:
+        convnet('--epochs', 3, *flags)
+        reader = lesson2.tf.train.NewCheckpointReader(lesson2.runs.checkpoints(str(tmp_path / 'checkpoints'))[0])
+        suffix = '' if '--average' in flags else '/ExponentialMovingAverage'
+
+        def value(name):
+            return reader.get_tensor(name + suffix if reader.has_tensor(name + suffix) else name)
+
+        digit = utils.read_digit(str(tmp_path / '7.png'))[np.newaxis, :, :, np.newaxis] / np.float32(255)
+        with lesson2.tf.Graph().as_default(), lesson2.tf.Session() as session:
+            layer = lesson2.tf.constant(digit)
+            for name in 'conv1', 'conv2':
+                layer = lesson2.tf.nn.relu(lesson2.tf.nn.conv2d(layer, value(name + '/weights'), [1] * 4, 'SAME') +
+                                           value(name + '/biases'))
+                layer = lesson2.tf.nn.max_pool(layer, [1, 2, 2, 1], [1, 2, 2, 1], 'SAME')
+            layer = session.run(layer).reshape(1, -1)
+        layer = np.maximum(layer @ value('fc/weights') + value('fc/biases'), 0)
+        logits = (layer @ value('softmax_linear/weights') + value('softmax_linear/biases'))[0].astype(float)
+        expected = np.exp(logits - logits.max()) / np.exp(logits - logits.max()).sum()
+        result = convnet('--predict', tmp_path / '7.png')
+        digit, first, second, other = re.search(r'7\.png +(\d) +(\S+)  (\d) \((\S+)\)', result.stdout).groups()
+        assert [int(digit), int(second)] == list(np.argsort(expected)[:-3:-1])
+        assert [float(first), float(other)] == pytest.approx(sorted(expected)[:-3:-1], abs=2e-4)
+
+
+@pytest.mark.parametrize('damage, complaint', [
+    (lambda folder: None, 'nothing that stands out'),
+    (lambda folder: os.remove(str(folder / 'blank.png')), 'No such file'),
+    (lambda folder: (folder / 'blank.png').write_text('no picture'), 'expected a picture')])
+def test_bad_pictures_are_one_line_and_status_2(convnet, tmp_path, damage, complaint):
+    Image.new('L', (40, 40), 255).save(str(tmp_path / 'blank.png'))
+    damage(tmp_path)
+    result = convnet('--predict', tmp_path / 'blank.png', check=2)
+    assert complaint in result.stderr and result.stderr.count('\n') == 1 and result.stdout == ''
+
+
+def test_without_a_checkpoint(convnet, tmp_path):
+    stroke().save(str(tmp_path / '7.png'))
+    result = convnet('--predict', tmp_path / '7.png', check=2)
+    assert 'expected a checkpoint' in result.stderr and 'train first' in result.stderr
+    assert result.stderr.count('\n') == 1 and not (tmp_path / 'checkpoints').exists()

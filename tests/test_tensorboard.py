@@ -1,0 +1,145 @@
+"""TensorBoard in a real browser: headless Chromium looks at the logs of a short run.
+
+Debian's packages chromium and chromium-driver, and selenium; skipped where they are missing. The
+README's screenshots come from here:
+
+    python -m pytest tests/test_tensorboard.py --screenshots docs --logs graphs/convnet_mnist
+"""
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+
+import pytest
+
+from conftest import run_script, user_environment
+
+webdriver = pytest.importorskip('selenium.webdriver')
+DRIVER, BROWSER = shutil.which('chromedriver'), shutil.which('chromium')
+if not (DRIVER and BROWSER):
+    pytest.skip('no chromium and chromedriver here', allow_module_level=True)
+
+BOXES = {'data', 'conv1', 'pool1', 'conv2', 'pool2', 'fc', 'softmax_linear', 'loss', 'accuracy', 'train'}
+FIND = '''
+function find(root, selector, found) {  // in shadow roots, too
+  found.push(...root.querySelectorAll(selector));
+  root.querySelectorAll('*').forEach(each => { if (each.shadowRoot) find(each.shadowRoot, selector, found); });
+  return found;
+}
+return find(document, arguments[0], []).filter(each => each.getBoundingClientRect().width > 0)'''
+
+
+@pytest.fixture(scope='module')
+def logs(request, tmp_path_factory, small_data):
+    if request.config.getoption('--logs'):
+        return request.config.getoption('--logs')
+    folder = tmp_path_factory.mktemp('run')
+    run_script('07_convnet_mnist.py', '--epochs', 3, '--data-dir', small_data, '--log-dir', folder / 'graphs',
+               '--checkpoint-dir', folder / 'checkpoints', '--figure-dir', folder / 'figures')
+    return str(folder / 'graphs')
+
+
+@pytest.fixture(scope='module')
+def address(logs):
+    process = subprocess.Popen([sys.executable, '-m', 'tensorboard.main', '--logdir', logs, '--host', '127.0.0.1',
+                                '--port', '0'], stderr=subprocess.PIPE, universal_newlines=True, env=user_environment())
+    found = None
+    for line in process.stderr:
+        found = re.search(r'http://127\.0\.0\.1:\d+/', line)
+        if found:
+            break
+    assert found, 'TensorBoard ended with status {}'.format(process.wait())
+    yield found.group()
+    process.kill()
+    process.communicate()
+
+
+@pytest.fixture(scope='module')
+def browser(tmp_path_factory):
+    from selenium.webdriver.chrome.service import Service
+    options = webdriver.ChromeOptions()
+    options.binary_location = BROWSER
+    for argument in ('headless', 'no-sandbox', 'disable-gpu', 'disable-dev-shm-usage', 'disable-quic', 'no-first-run',
+                     'disable-background-networking', 'disable-component-update', 'disable-sync',
+                     'window-size=1400,1000', 'user-data-dir={}'.format(tmp_path_factory.mktemp('chromium'))):
+        options.add_argument('--' + argument)
+    driver = webdriver.Chrome(service=Service(DRIVER), options=options)
+    yield driver
+    driver.quit()
+
+
+@pytest.fixture
+def page(browser, address):
+    """Opens one of TensorBoard's pages; returns a function that finds visible elements, and waits for them."""
+    def open_page(name):
+        browser.get('about:blank')
+        browser.get(address + '#' + name)
+
+        def find(selector, enough=bool):
+            deadline = time.time() + 60
+            while time.time() < deadline:
+                found = browser.execute_script(FIND, selector)
+                if enough(found):
+                    return found
+                time.sleep(0.2)
+            raise AssertionError('{}: waited in vain for {}, found {}'.format(name, selector, len(found)))
+        return find
+    return open_page
+
+
+@pytest.fixture
+def screenshot(request, browser):
+    def save(name):
+        folder = request.config.getoption('--screenshots')
+        if folder:
+            time.sleep(2)  # until its animations end
+            browser.save_screenshot(os.path.join(folder, name))
+    return save
+
+
+def names(nodes):
+    return {node.get_attribute('data-name') for node in nodes}
+
+
+def test_the_graph_has_the_boxes_of_the_lecture_and_conv1_opens(page, browser, screenshot):
+    find = page('graphs&run=train')
+    nodes = find('g.node[data-name]', lambda found: len(found) >= len(BOXES))
+    assert names(nodes) == BOXES
+    screenshot('tensorboard_graph.png')
+    conv1 = next(node for node in nodes if node.get_attribute('data-name') == 'conv1')
+    webdriver.ActionChains(browser).double_click(conv1).perform()
+    inside = find('g.node[data-name^="conv1/"]', lambda found: len(found) >= 3)
+    assert {'conv1/weights', 'conv1/biases', 'conv1/Conv2D'} <= names(inside)
+    assert {name for name in names(find('g.node[data-name]')) if '/' not in name} == BOXES
+
+
+def test_the_scalars_show_the_runs(page, browser, screenshot):
+    find = page('scalars')
+    assert find('vz-line-chart2, tf-line-chart-data-loader', lambda found: len(found) >= 3)
+    for run in 'train', 'validation', 'test':
+        assert find('tf-runs-selector, tf-multi-checkbox', lambda found: any(run in each.text for each in found))
+    curves = find('svg path.line, svg .plot path, svg .line-plot path', lambda found: len(found) >= 4)
+    assert any(len(curve.get_attribute('d') or '') > 20 for curve in curves)
+    screenshot('tensorboard_scalars.png')
+
+
+def test_the_images_are_the_figures(page):
+    pictures = page('images')('img', lambda found: len(found) >= 2)
+    assert all(int(picture.get_property('naturalWidth')) > 300 for picture in pictures[:2])
+
+
+def test_the_histograms_show_something(page):
+    shapes = page('histograms')('svg .histogram path, svg path.outline, svg g.histogram', lambda found: len(found) >= 3)
+    assert shapes
+
+
+def test_the_projector_finds_the_activations(page, browser):
+    find = page('projector')
+    while True:
+        (first, *_) = find('iframe, vz-projector')
+        if first.tag_name != 'iframe':
+            break
+        browser.switch_to.frame(first)
+    assert find('span.numDims, span', lambda found: any('1024' in each.text for each in found))
