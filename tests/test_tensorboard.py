@@ -43,8 +43,10 @@ def logs(request, tmp_path_factory, small_data):
 
 @pytest.fixture(scope='module')
 def address(logs):
-    process = subprocess.Popen([sys.executable, '-m', 'tensorboard.main', '--logdir', logs, '--host', '127.0.0.1',
-                                '--port', '0'], stderr=subprocess.PIPE, universal_newlines=True, env=user_environment())
+    folder, name = os.path.split(os.path.abspath(logs))
+    process = subprocess.Popen([sys.executable, '-m', 'tensorboard.main', '--logdir', name, '--host', '127.0.0.1',
+                                '--port', '0'], cwd=folder, stderr=subprocess.PIPE, universal_newlines=True,
+                               env=user_environment())
     found = None
     for line in process.stderr:
         found = re.search(r'http://127\.0\.0\.1:\d+/', line)
@@ -63,7 +65,7 @@ def browser(tmp_path_factory):
     options.binary_location = BROWSER
     for argument in ('headless', 'no-sandbox', 'disable-gpu', 'disable-dev-shm-usage', 'disable-quic', 'no-first-run',
                      'disable-background-networking', 'disable-component-update', 'disable-sync',
-                     'window-size=1400,1000', 'user-data-dir={}'.format(tmp_path_factory.mktemp('chromium'))):
+                     'window-size=1400,1200', 'user-data-dir={}'.format(tmp_path_factory.mktemp('chromium'))):
         options.add_argument('--' + argument)
     driver = webdriver.Chrome(service=Service(DRIVER), options=options)
     yield driver
