@@ -257,7 +257,8 @@ def open_log(directory, step, graph):
     """A FileWriter that continues after a step; TensorBoard forgets what was logged beyond it."""
     import tensorflow.compat.v1 as tf
     os.makedirs(directory, exist_ok=True)
-    graph_logged = any(holds_graph(os.path.join(directory, name)) for name in os.listdir(directory))
+    graph_logged = any(holds_graph(os.path.join(directory, name))
+                       for name in os.listdir(directory) if 'tfevents' in name)
     writer = tf.summary.FileWriter(directory, None if graph_logged else graph)
     writer.add_session_log(tf.SessionLog(status=tf.SessionLog.START), step + 1)
     writer.flush()

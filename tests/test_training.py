@@ -24,7 +24,7 @@ def rows(result):
 
 def events(tf, log_dir, run):
     folder = os.path.join(str(log_dir), run)
-    return [event for name in sorted(os.listdir(folder))
+    return [event for name in sorted(os.listdir(folder)) if 'tfevents' in name
             for event in tf.train.summary_iterator(os.path.join(folder, name))]
 
 
