@@ -97,11 +97,6 @@ def compare_operations(image):
                              tf.nn.separable_conv2d(image, depthwise, pointwise, strides, 'SAME'))}
 
 
-def session_config():
-    return tf.ConfigProto(device_count={'GPU': 0},  # exact in float32; and one run is not worth a GPU's start
-                          inter_op_parallelism_threads=1)  # one op at a time, each on all cores
-
-
 def displayed(output, matrix):
     """What a screen can show of an output: uint8, 0 to 255, the one scale that all pictures share.
 
@@ -235,7 +230,8 @@ def main(flags):
         summaries = tf.summary.merge_all()
     example = 'custom' if 'custom' in matrices else 'blur' if 'blur' in matrices else flags.kernels[0]
 
-    with tf.Session(config=session_config()) as session:
+    # On the processor: exact in float32, and one run is not worth a GPU's start.
+    with tf.Session(config=utils.session_config('cpu', bf16=False)) as session:
         grey, output, shown, original, events = session.run(
             [grey, grey_outputs[example], shown, original, summaries], feed_dict={image: pixels[np.newaxis]})
     write_log(flags.log_dir, events)
