@@ -74,8 +74,9 @@ class Run:
                 lock.acquire(timeout=0)
             except filelock.Timeout:
                 with open(path + '.pid') as file:
-                    raise utils.UserError('{}: in use by the run with process id {}; wait for its end, or choose another '
-                                    '--checkpoint-dir and --log-dir'.format(self.checkpoint_dir, file.read()))
+                    raise utils.UserError('{}: in use by the run with process id {}; wait for its end, or choose '
+                                          'another --checkpoint-dir and --log-dir'.format(
+                                              self.checkpoint_dir, file.read()))
             with open(path + '.pid', 'w') as file:  # not in the lock itself, which Windows lets nobody read
                 file.write(str(os.getpid()))
         return lock
@@ -135,8 +136,8 @@ class Run:
         """Writes a checkpoint, after what TensorBoard shall show up to this step."""
         for directory, name in (self.checkpoint_dir, 'lock.pid'), (self.log_dir, 'train'):
             if not os.path.exists(os.path.join(directory, name)):  # the Saver would make a new one, without its lock
-                raise utils.UserError('{}: has vanished while the run was writing to it; bring it back, and the same '
-                                'command continues from the last checkpoint'.format(directory))
+                raise utils.UserError('{}: has vanished while the run was writing to it; bring it back, and the '
+                                      'same command continues from the last checkpoint'.format(directory))
         with utils.writing(self.log_dir):
             for writer in self._writers.values():
                 writer.flush()
