@@ -182,52 +182,6 @@ def read_mnist(directory):
                  validation=Digits(train.images[:held_out], train.labels[:held_out]), test=test)
 
 
-def distort(images, pixels, random):
-    """Draws each image [n, h, w] on a sheet of rubber and pulls at it at random: uint8 -> uint8, the same shape.
-
-    Where a pixel comes from is its place plus a sum of 4 x 4 cosine waves. The longest, a constant,
-    shifts the image by about `pixels`; the next stretch, shear and turn it; the short ones bend it.
-    random: a numpy RandomState.
-    """
-    count, height, width = images.shape
-    rows, columns = [np.arange(size, dtype=np.float32) for size in (height, width)]
-    waves = [np.cos(np.pi / len(places) * np.outer(places + 0.5, np.arange(4, dtype=np.float32)))
-             for places in (rows, columns)]
-    heights = pixels / (1 + np.arange(4)[:, np.newaxis] + np.arange(4))  # the shorter the wave, the lower
-    amplitudes = (random.normal(size=[count, 2, 4, 4]) * heights).astype(np.float32)
-    dy, dx = np.moveaxis(waves[0] @ amplitudes @ waves[1].T, 1, 0)
-    return (bilinear(images, rows[:, np.newaxis] + dy, columns + dx) + 0.5).astype(np.uint8)
-
-
-def bilinear(images, y, x):
-    """The values of images [n, h, w] at y and x [n, h, w], in pixels, not only whole ones -> float32 [n, h, w].
-
-    Beyond the border the border's value goes on.
-    """
-    count, height, width = images.shape
-    y, x = np.clip(y, 0, height - 1.001), np.clip(x, 0, width - 1.001)
-    top, left = y.astype(np.int32), x.astype(np.int32)
-    y -= top  # now: how far from there to the next pixel
-    x -= left
-    corner = (np.arange(count)[:, np.newaxis, np.newaxis] * height + top) * width + left
-    flat = images.ravel().astype(np.float32)
-    above = flat[corner] * (1 - x) + flat[corner + 1] * x
-    below = flat[corner + width] * (1 - x) + flat[corner + width + 1] * x
-    return above * (1 - y) + below * y
-
-
-def ahead(items):
-    """Yields the items of an iterator. While the caller works on one, a thread prepares the next."""
-    with concurrent.futures.ThreadPoolExecutor(1) as thread:
-        coming = thread.submit(next, items, None)
-        while True:
-            item = coming.result()
-            if item is None:
-                return
-            coming = thread.submit(next, items, None)
-            yield item
-
-
 def fingerprint(mnist):
     """A short text that is the same for the same digits only."""
     sha256 = hashlib.sha256()
@@ -300,6 +254,54 @@ def read_idx(path, dimensions):
             raise UserError('{}: expected SHA-256 {}, found {}; copy it anew'.format(
                 path, MNIST_SHA256[name], found))
     return np.frombuffer(data, np.uint8).reshape(shape)
+
+
+# ---- The training digits on their way into the network -------------------------------------------
+
+def distort(images, pixels, random):
+    """Draws each image [n, h, w] on a sheet of rubber and pulls at it at random: uint8 -> uint8, the same shape.
+
+    Where a pixel comes from is its place plus a sum of 4 x 4 cosine waves. The longest, a constant,
+    shifts the image by about `pixels`; the next stretch, shear and turn it; the short ones bend it.
+    random: a numpy RandomState.
+    """
+    count, height, width = images.shape
+    rows, columns = [np.arange(size, dtype=np.float32) for size in (height, width)]
+    waves = [np.cos(np.pi / len(places) * np.outer(places + 0.5, np.arange(4, dtype=np.float32)))
+             for places in (rows, columns)]
+    heights = pixels / (1 + np.arange(4)[:, np.newaxis] + np.arange(4))  # the shorter the wave, the lower
+    amplitudes = (random.normal(size=[count, 2, 4, 4]) * heights).astype(np.float32)
+    dy, dx = np.moveaxis(waves[0] @ amplitudes @ waves[1].T, 1, 0)
+    return (bilinear(images, rows[:, np.newaxis] + dy, columns + dx) + 0.5).astype(np.uint8)
+
+
+def bilinear(images, y, x):
+    """The values of images [n, h, w] at y and x [n, h, w], in pixels, not only whole ones -> float32 [n, h, w].
+
+    Beyond the border the border's value goes on.
+    """
+    count, height, width = images.shape
+    y, x = np.clip(y, 0, height - 1.001), np.clip(x, 0, width - 1.001)
+    top, left = y.astype(np.int32), x.astype(np.int32)
+    y -= top  # now: how far from there to the next pixel
+    x -= left
+    corner = (np.arange(count)[:, np.newaxis, np.newaxis] * height + top) * width + left
+    flat = images.ravel().astype(np.float32)
+    above = flat[corner] * (1 - x) + flat[corner + 1] * x
+    below = flat[corner + width] * (1 - x) + flat[corner + width + 1] * x
+    return above * (1 - y) + below * y
+
+
+def ahead(items):
+    """Yields the items of an iterator. While the caller works on one, a thread prepares the next."""
+    with concurrent.futures.ThreadPoolExecutor(1) as thread:
+        coming = thread.submit(next, items, None)
+        while True:
+            item = coming.result()
+            if item is None:
+                return
+            coming = thread.submit(next, items, None)
+            yield item
 
 
 # ---- Pictures ------------------------------------------------------------------------------------
