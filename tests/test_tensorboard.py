@@ -67,9 +67,12 @@ def browser(tmp_path_factory):
                      'disable-background-networking', 'disable-component-update', 'disable-sync',
                      'window-size=1400,1200', 'user-data-dir={}'.format(tmp_path_factory.mktemp('chromium'))):
         options.add_argument('--' + argument)
-    driver = webdriver.Chrome(service=Service(DRIVER), options=options)
+    service = Service(DRIVER)
+    service.start()
+    driver = webdriver.Remote(service.service_url, options=options)  # as selenium 3 and 4 both understand it
     yield driver
     driver.quit()
+    service.stop()
 
 
 @pytest.fixture
@@ -101,6 +104,15 @@ def screenshot(request, browser):
     return save
 
 
+def still(element):
+    """The element, as soon as TensorBoard no longer moves it."""
+    before = None
+    while element.rect != before:
+        before = element.rect
+        time.sleep(0.5)
+    return element
+
+
 def names(nodes):
     return {node.get_attribute('data-name') for node in nodes}
 
@@ -111,7 +123,7 @@ def test_the_graph_has_the_boxes_of_the_lecture_and_conv1_opens(page, browser, s
     assert names(nodes) == BOXES
     screenshot('tensorboard_graph.png')
     conv1 = next(node for node in nodes if node.get_attribute('data-name') == 'conv1')
-    webdriver.ActionChains(browser).double_click(conv1).perform()
+    webdriver.ActionChains(browser).double_click(still(conv1)).perform()
     inside = find('g.node[data-name^="conv1/"]', lambda found: len(found) >= 3)
     assert {'conv1/weights', 'conv1/biases', 'conv1/Conv2D'} <= names(inside)
     assert {name for name in names(find('g.node[data-name]')) if '/' not in name} == BOXES
