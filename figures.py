@@ -242,6 +242,8 @@ def draw_captioned(path, title, images, captions):
     for axis in axes.flat:
         axis.axis('off')
     for axis, image, caption in zip(axes.flat, images, captions):
+        axis.axis('on')  # a frame, which shows where in the 28 x 28 pixels the digit stands
+        axis.set(xticks=[], yticks=[])
         axis.imshow(image, cmap='Greys', vmin=0, vmax=255)
         axis.set_title(caption, fontsize=9)
     figure.suptitle(title, fontweight='bold')
