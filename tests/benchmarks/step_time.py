@@ -219,7 +219,7 @@ if __name__ == '__main__':
     else:
         parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
         parser.add_argument('--batch-size', type=int, default=128)
-        parser.add_argument('--steps', type=int, default=40, help='per turn')
+        parser.add_argument('--steps', type=int, default=100, help='per turn; with few, what begins a turn would count')
         parser.add_argument('--rounds', type=int, default=5)
         parser.add_argument('--precisions', nargs='+', choices=['float32', 'bfloat16'], default=['float32', 'bfloat16'])
         main(parser.parse_args())
