@@ -131,7 +131,7 @@ def print_kernels(matrices, grey, rgb):
         print('{:14}{:6.4g}  {:18}  {:18}  {}'.format(
             name, matrix.sum(), str(grey[name].shape), str(rgb[name].shape), lines[0]))
         for line in lines[1:]:
-            print(' ' * 60 + line)
+            print(' ' * 62 + line)
 
 
 def most_changed(grey, output, stride):
