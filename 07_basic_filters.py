@@ -134,10 +134,15 @@ def print_kernels(matrices, grey, rgb):
             print(' ' * 62 + line)
 
 
-def most_changed(grey, output, stride):
-    """The row and column of the output [h, w] that differs most from the pixel it comes from."""
+def most_changed(grey, output, stride, margin):
+    """The row and column of the output [h, w] that differs most from the pixel it comes from.
+
+    None of the outermost `margin` pixels, into which the zeros from beyond the border are mixed.
+    """
     change = np.abs(output - grey[::stride, ::stride][:output.shape[0], :output.shape[1]])
-    return np.unravel_index(change.argmax(), change.shape)
+    inside = np.zeros_like(change)
+    inside[margin:-margin, margin:-margin] = 1
+    return np.unravel_index((change * inside).argmax(), change.shape)
 
 
 def print_one_pixel(name, matrix, grey, output, y, x, stride, padding):
@@ -224,9 +229,10 @@ def main(flags):
                  for kind in outputs}
         original = {'grey': displayed(grey, kernels.KERNELS['identity']),
                     'rgb': displayed(image, kernels.KERNELS['identity'])}
+        apart = -(-max(height, width) // 1000)  # pixels: in TensorBoard a photo need not have every one
         for kind in shown:
             for name, picture in shown[kind].items():
-                tf.summary.image('{}/{}'.format(kind, name), picture)
+                tf.summary.image('{}/{}'.format(kind, name), picture[:, ::apart, ::apart])
         summaries = tf.summary.merge_all()
     example = 'custom' if 'custom' in matrices else 'blur' if 'blur' in matrices else flags.kernels[0]
 
@@ -238,7 +244,7 @@ def main(flags):
 
     print_kernels(matrices, shown['grey'], shown['rgb'])
     grey, output = grey[0, :, :, 0], output[0, :, :, 0]
-    y, x = most_changed(grey, output, flags.stride)
+    y, x = most_changed(grey, output, flags.stride, margin=max(matrices[example].shape) // 2 + 1)
     print_one_pixel(example, matrices[example], grey, output, y, x, flags.stride, flags.padding)
     print_output_shapes(height, width)
 

@@ -100,6 +100,7 @@ def draw_pictures(path, rows, detail=None):
 
     detail: a point (y, x), each from 0 to 1; every picture shows its surroundings magnified.
     """
+    from PIL import Image
     from matplotlib import pyplot
     columns = max(len(row) for row in rows)
     figure, axes = pyplot.subplots(len(rows), columns, squeeze=False, figsize=(2.6 * columns, 3.1 * len(rows)))
@@ -109,7 +110,9 @@ def draw_pictures(path, rows, detail=None):
         for (title, caption, picture), axis in zip(row, row_axes):
             if picture.shape[2] == 1:
                 picture = picture.repeat(3, axis=2)  # as RGB, matplotlib does not stretch the contrast
-            axis.imshow(picture)
+            height, width = picture.shape[:2]
+            smaller = Image.fromarray(picture).reduce(max(min(height, width) // 1000, 1))  # of a photo, for speed
+            axis.imshow(smaller, extent=[-0.5, width - 0.5, height - 0.5, -0.5])
             axis.set_title(title, fontsize=13, fontweight='bold', loc='left')
             axis.text(0, -0.02, caption, fontsize=8, va='top', family='monospace', transform=axis.transAxes)
             if detail:

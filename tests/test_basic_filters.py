@@ -87,6 +87,16 @@ def test_flags(filters, tmp_path, flags, expected):
     assert '   equal' in result.stdout and result.stderr == ''
 
 
+def test_the_pixel_by_hand_and_the_log_of_a_large_bright_picture(filters, lesson1, tmp_path):
+    picture = Image.new('RGB', (1500, 2100), 'white')  # its largest changes are at the border, where zeros come in
+    picture.paste('grey', (700, 300, 900, 400))
+    picture.save(str(tmp_path / 'large.png'))
+    stdout = filters('--image', tmp_path / 'large.png', '--kernels', 'blur').stdout
+    assert 'blur, grey, row 300, column 700' in stdout
+    images, _ = summaries(lesson1, tmp_path / 'graphs')
+    assert {picture.shape[:2] for picture in images.values()} == {(700, 500)}
+
+
 def test_a_kernel_that_begins_with_a_minus(filters):
     assert '{:14}{:6}'.format('custom', 0) in filters('--kernels', 'edge', '--custom=-1,0,1;-2,0,2;-1,0,1').stdout
 
