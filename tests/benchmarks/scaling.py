@@ -64,8 +64,8 @@ def draw(lines, path):
         axis.grid(alpha=0.3)
         if axis.get_yscale() == 'linear':
             axis.set_ylim(bottom=0)
-    for axis in axes[0]:
-        axis.legend()
+    axes[0][0].legend(loc='lower left')
+    axes[0][1].legend(loc='upper left')
     figure.tight_layout()
     figure.savefig(path, dpi=110)
     print('\nFigure  {}'.format(path))
