@@ -104,6 +104,8 @@ def writing(path):
             path, getattr(error, 'strerror', None) or (reason.group(1) if reason else str(error).splitlines()[0])))
 
 
+# ---- The processor -------------------------------------------------------------------------------
+
 def cpu_has_bfloat16():
     """Whether the processor multiplies bfloat16 by itself; False where Linux cannot be asked."""
     try:

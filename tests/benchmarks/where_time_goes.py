@@ -1,6 +1,6 @@
 """Where the time of one training step of lesson 2 goes, by TensorFlow's own trace (RunMetadata).
 
-    python tests/benchmarks/where_time_goes.py [--bf16]
+    python tests/benchmarks/where_time_goes.py [--places] [--bf16]
 """
 import argparse
 import collections
