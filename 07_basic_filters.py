@@ -13,9 +13,9 @@ import os
 
 import numpy as np
 
-import figures
 import kernels
 import utils
+from support import figures
 
 EMBOSS = kernels.KERNELS['emboss']
 

@@ -22,10 +22,9 @@ import tempfile
 import numpy as np
 from tqdm import tqdm
 
-import figures
 import kernels
-import runs
 import utils
+from support import figures, training_run
 
 LECTURE = {1: .9111, 2: .9401, 3: .9494, 5: .9549, 10: .9692, 25: .9736, 40: .9793, 50: .9804}
 FIGURES = ['learned_kernels', 'activations', 'training_curve', 'confusion', 'mistakes']
@@ -280,7 +279,7 @@ def train(flags, mnist):
                 ('conv1', 'seed', 'batch_size', 'learning_rate', 'decay', 'keep_prob', 'stddev', 'average', 'distort')}
     settings.update({'--bf16': flags.bf16 and utils.can_use_bfloat16(), 'data set': utils.fingerprint(mnist)})
     with tf.Session(config=utils.session_config(flags.device, flags.bf16)) as session, \
-            runs.Run(flags.checkpoint_dir, flags.log_dir, settings, flags.restart) as run:
+            training_run.Run(flags.checkpoint_dir, flags.log_dir, settings, flags.restart) as run:
         session.run(graph.initialize)
         untrained = session.run(graph.conv1_weights)
         steps_done = run.resume(session, graph.saver, graph.step, graph.notes)
@@ -333,7 +332,7 @@ def predict(flags):
     images, _, scaled, _ = inputs()
     probabilities = tf.nn.softmax(inference(scaled)['softmax_linear'])
     with tf.Session(config=utils.session_config(flags.device, flags.bf16)) as session:
-        runs.restore_weights(flags.checkpoint_dir, session, tf.trainable_variables())
+        training_run.restore_weights(flags.checkpoint_dir, session, tf.trainable_variables())
         found = session.run(probabilities, {images: pictures})
     figures.print_predictions(flags.predict, found)
     figures.draw_predictions(figure, flags.predict, pictures, found)

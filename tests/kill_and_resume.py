@@ -16,14 +16,14 @@ import time
 
 from conftest import ROOT, user_environment, write_small_data
 
-import runs
+from support import training_run
 import utils
 
 TRAIN = '''
 import runpy, sys
 sys.path.insert(0, {root!r})
-import runs
-runs.Run.SECONDS_BETWEEN_SAVES = {seconds}
+from support import training_run
+training_run.Run.SECONDS_BETWEEN_SAVES = {seconds}
 runpy.run_path({root!r} + '/07_convnet_mnist.py', run_name='__main__')
 '''
 
@@ -42,7 +42,7 @@ def digest(folder):
     """SHA-256 over all variables of the newest checkpoint: weights, Adam's slots, averages, step, notes."""
     with utils.quiet_start():
         import tensorflow.compat.v1 as tf
-    reader = tf.train.NewCheckpointReader(runs.checkpoints(os.path.join(folder, 'checkpoints'))[0])
+    reader = tf.train.NewCheckpointReader(training_run.checkpoints(os.path.join(folder, 'checkpoints'))[0])
     sha256 = hashlib.sha256()
     for name in sorted(reader.get_variable_to_shape_map()):
         value = reader.get_tensor(name)

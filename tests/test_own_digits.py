@@ -121,7 +121,7 @@ def test_the_weights_are_those_that_were_evaluated(lesson2, convnet, capfd, tmp_
     Image.fromarray(255 - mnist.test.images[0]).save(str(tmp_path / '7.png'))
     for flags in [], ['--average', 0, '--restart'], ['--conv1', 'hand-coded', '--restart']:
         convnet('--epochs', 3, *flags)
-        reader = lesson2.tf.train.NewCheckpointReader(lesson2.runs.checkpoints(str(tmp_path / 'checkpoints'))[0])
+        reader = lesson2.tf.train.NewCheckpointReader(lesson2.training_run.checkpoints(str(tmp_path / 'checkpoints'))[0])
         suffix = '' if '--average' in flags else '/ExponentialMovingAverage'
 
         def value(name):

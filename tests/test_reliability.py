@@ -9,7 +9,7 @@ import time
 import pytest
 
 import kill_and_resume
-import runs
+from support import training_run
 from kill_and_resume import digest, run_to_the_end, run_with_kills, scalars, start, table
 
 EPOCHS = 4
@@ -62,7 +62,7 @@ def test_ten_kills_at_random_moments(tmp_path, small_data, lesson2):
 
 def test_killed_between_a_row_s_log_and_its_checkpoint(convnet, tmp_path, unstopped, monkeypatch):
     """The checkpoint of the same step, but without the row, is there already: the row must not be logged twice."""
-    save = runs.Run.save
+    save = training_run.Run.save
 
     def save_or_die(run):
         if len(run.rows) == 2:
@@ -72,8 +72,8 @@ def test_killed_between_a_row_s_log_and_its_checkpoint(convnet, tmp_path, unstop
         save(run)
 
     with monkeypatch.context() as patch:
-        patch.setattr(runs.Run, 'SECONDS_BETWEEN_SAVES', 0)
-        patch.setattr(runs.Run, 'save', save_or_die)
+        patch.setattr(training_run.Run, 'SECONDS_BETWEEN_SAVES', 0)
+        patch.setattr(training_run.Run, 'save', save_or_die)
         convnet('--epochs', EPOCHS, check=9)
     result = convnet('--epochs', EPOCHS)
     assert_as_if_nothing_had_happened(str(tmp_path), table(result.stdout), unstopped)
@@ -94,7 +94,7 @@ def test_a_signal_saves_and_says_how_to_continue(tmp_path, small_data, unstopped
 
 def test_a_second_sigint_stops_at_once(tmp_path, small_data, monkeypatch):
     monkeypatch.setattr(kill_and_resume, 'TRAIN', kill_and_resume.TRAIN.replace(
-        'import runs\n', 'import runs, time\nruns.Run.save = lambda run: (print("saving"), time.sleep(100))\n'))
+        'from support import training_run\n', 'from support import training_run\nimport time\ntraining_run.Run.save = lambda run: (print("saving"), time.sleep(100))\n'))
     process = start(str(tmp_path), small_data, EPOCHS, seconds_between_saves=1000)
     wait_for(lambda: os.path.exists(str(tmp_path / 'graphs' / 'test')))
     time.sleep(1)
@@ -107,13 +107,13 @@ def test_a_second_sigint_stops_at_once(tmp_path, small_data, monkeypatch):
 
 
 def test_a_checkpoint_at_least_every_twenty_seconds():
-    assert runs.Run.SECONDS_BETWEEN_SAVES <= 20
+    assert training_run.Run.SECONDS_BETWEEN_SAVES <= 20
 
 
 # ---- The checkpoints are damaged ----
 
 def newest(folder):
-    return runs.checkpoints(os.path.join(str(folder), 'checkpoints'))[0]
+    return training_run.checkpoints(os.path.join(str(folder), 'checkpoints'))[0]
 
 
 def truncate(path):
@@ -182,7 +182,7 @@ def test_a_first_checkpoint_cut_short_is_no_checkpoint(convnet, tmp_path):
 
 def test_no_good_checkpoint_is_an_error_and_never_a_silent_restart(convnet, tmp_path):
     convnet('--epochs', 4)
-    prefixes = runs.checkpoints(str(tmp_path / 'checkpoints'))
+    prefixes = training_run.checkpoints(str(tmp_path / 'checkpoints'))
     assert len(prefixes) >= 2
     for prefix in prefixes:
         truncate(prefix + DATA)

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 import kernels
-import runs
+from support import training_run
 import utils
 from conftest import ROOT, run_script, user_environment, write_idx
 
@@ -30,7 +30,7 @@ def events(tf, log_dir, run):
 
 def all_variables(lesson2, folder):
     """{name: value} of the newest checkpoint in a folder."""
-    reader = lesson2.tf.train.NewCheckpointReader(runs.checkpoints(str(folder))[0])
+    reader = lesson2.tf.train.NewCheckpointReader(training_run.checkpoints(str(folder))[0])
     return {name: reader.get_tensor(name) for name in reader.get_variable_to_shape_map()}
 
 

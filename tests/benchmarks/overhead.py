@@ -30,13 +30,13 @@ def timed(owner, name, spent, key):
 def work(started, arguments):
     """One run of the lesson, in this process, which began at the time `started`."""
     lesson = importlib.import_module('07_convnet_mnist')
-    import runs
+    from support import training_run
     import utils
     spent = {'until all is imported': time.time() - started}
     for owner, name, key in [
             (utils, 'read_mnist', 'reading the digits'), (lesson, 'build_graph', 'building the graph'),
-            (lesson, 'train_epoch', 'epochs'), (runs.Run, 'log', 'summaries'), (runs.Run, 'save_if_due', 'saves within'),
-            (runs.Run, 'save', 'checkpoints'), (lesson, 'evaluate', 'evaluation'),
+            (lesson, 'train_epoch', 'epochs'), (training_run.Run, 'log', 'summaries'), (training_run.Run, 'save_if_due', 'saves within'),
+            (training_run.Run, 'save', 'checkpoints'), (lesson, 'evaluate', 'evaluation'),
             (lesson, 'show_what_it_learned', 'figures and projector')]:
         timed(owner, name, spent, key)
     steps = {2: [], 3: []}  # seconds of each training step by its number of fetches: 3 with average and summary

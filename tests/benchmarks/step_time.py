@@ -20,7 +20,7 @@ GFLOP_PER_IMAGE = 0.082  # forward and backward; multiplication and addition cou
 
 
 def ours(precision, batch_size, steps):
-    import runs
+    from support import training_run
     import utils
     lesson = importlib.import_module('07_convnet_mnist')
     scratch = tempfile.TemporaryDirectory()
@@ -34,7 +34,7 @@ def ours(precision, batch_size, steps):
     graph = lesson.build_graph(flags, steps)
     session = lesson.tf.Session(config=utils.session_config(flags.device, flags.bf16))
     session.run(graph.initialize)
-    run = runs.Run(flags.checkpoint_dir, flags.log_dir, {}, restart=False).__enter__()
+    run = training_run.Run(flags.checkpoint_dir, flags.log_dir, {}, restart=False).__enter__()
     run.SECONDS_BETWEEN_SAVES = float('inf')  # or each turn would begin with one, the others' turns being so long
     run.resume(session, graph.saver, graph.step, graph.notes)
     epoch = [0]

@@ -1,0 +1,1 @@
+"""What is not the lecture: flags, errors, checkpoints, logs, figures."""
