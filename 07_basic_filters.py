@@ -8,51 +8,21 @@ tf.nn.conv2d convolves a batch of images [batch, height, width, in_channels] wit
 [height, width, in_channels, out_channels]. Nothing is trained here: the kernels are those of
 kernels.py, or your own. In lesson 2, 07_convnet_mnist.py, the network learns them.
 """
-import argparse
 import os
 
 import numpy as np
 
 import kernels
 import utils
-from support import figures
+from support import cli, figures
 
 EMBOSS = kernels.KERNELS['emboss']
 
 
-def parse_flags(arguments=None):
-    parser = utils.Flags(__doc__.splitlines()[0])
-    parser.add_argument('--image', default=os.path.join(utils.HERE, 'data', 'chihuahua.jpg'),
-                        help='the picture to filter')
-    parser.add_argument('--kernels', nargs='+', metavar='NAME', choices=list(kernels.KERNELS),
-                        default=list(kernels.KERNELS), help='which kernels to apply')
-    parser.add_argument('--custom', type=custom_kernel, metavar='"0 -1 0; -1 5 -1; 0 -1 0"',
-                        help='a kernel of your own, rows separated by semicolons, up to 31 x 31; '
-                             'write --custom="-1,0,1" if it begins with a minus and has no space')
-    parser.add_argument('--stride', type=utils.number(int, 1, 1000), default=1,
-                        help='take every N-th pixel, in both directions')
-    parser.add_argument('--padding', choices=['SAME', 'VALID'], default='SAME',
-                        help='SAME: zeros around the picture; VALID: only where the kernel fits')
-    parser.add_argument('--output', default=os.path.join(utils.HERE, 'figures', 'basic_filters.png'),
-                        help='the figure to write; conv_ops.png is written beside it')
-    parser.add_argument('--log-dir', default=os.path.join(utils.HERE, 'graphs', 'basic_filters'),
-                        help='where to write the graph and the pictures for TensorBoard')
-    parser.add_argument('--no-show', action='store_true', help='open no window')
-    return parser.parse_args(arguments)
-
-
-def custom_kernel(text):
-    try:
-        return kernels.matrix_from_text(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(
-            'expected rows of numbers like "0 -1 0; -1 5 -1; 0 -1 0", found {!r}: {}'.format(text, error))
-
-
 if __name__ == '__main__':
-    FLAGS = parse_flags()  # before TensorFlow loads, so that --help answers at once
+    FLAGS = cli.parse_filters_flags(__doc__.splitlines()[0])  # before TensorFlow loads, so that --help answers at once
 
-with utils.quiet_start():
+with cli.quiet_start():
     import tensorflow.compat.v1 as tf
     tf.disable_v2_behavior()
     tf.config.experimental.list_physical_devices()  # it makes its remarks now, and not in the session
@@ -187,7 +157,7 @@ def print_output_shapes(height, width):
 def write_log(log_dir, events):
     """Writes graph and pictures for TensorBoard, in the place of those that an earlier run of this script wrote."""
     suffix = '.basic_filters'
-    with utils.writing(log_dir):
+    with cli.writing(log_dir):
         os.makedirs(log_dir, exist_ok=True)
         for name in os.listdir(log_dir):
             if name.endswith(suffix):
@@ -237,7 +207,7 @@ def main(flags):
     example = 'custom' if 'custom' in matrices else 'blur' if 'blur' in matrices else flags.kernels[0]
 
     # On the processor: exact in float32, and one run is not worth a GPU's start.
-    with tf.Session(config=utils.session_config('cpu', bf16=False)) as session:
+    with tf.Session(config=cli.session_config('cpu', bf16=False)) as session:
         grey, output, shown, original, events = session.run(
             [grey, grey_outputs[example], shown, original, summaries], feed_dict={image: pixels[np.newaxis]})
     write_log(flags.log_dir, events)
@@ -268,5 +238,5 @@ def main(flags):
 
 
 if __name__ == '__main__':
-    with utils.errors_in_one_line():
+    with cli.errors_in_one_line():
         main(FLAGS)

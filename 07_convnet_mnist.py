@@ -24,7 +24,7 @@ from tqdm import tqdm
 
 import kernels
 import utils
-from support import figures, training_run
+from support import cli, figures, training_run
 
 LECTURE = {1: .9111, 2: .9401, 3: .9494, 5: .9549, 10: .9692, 25: .9736, 40: .9793, 50: .9804}
 FIGURES = ['learned_kernels', 'activations', 'training_curve', 'confusion', 'mistakes']
@@ -32,46 +32,10 @@ EVALUATION_BATCH = 500  # images
 AVERAGE_STEPS = 10  # training steps from one average of the weights, and one point of TensorBoard's curves, to the next
 
 
-def parse_flags(arguments=None):
-    flags = utils.Flags(__doc__.splitlines()[0])
-    add = flags.add_argument
-    add('--epochs', type=utils.number(int, 1), default=10, help='how many times to see every training digit, in all')
-    add('--batch-size', type=utils.number(int, 1, 4096), default=128, help='images per step')
-    add('--learning-rate', type=utils.number(float, 0, 1, above=True), default=1e-3, help='of Adam, in epoch 1')
-    add('--decay', type=utils.number(float, 0, 1, above=True), default=0.95,
-        help='the learning rate shrinks by this factor after each epoch; 1: it stays')
-    add('--keep-prob', type=utils.number(float, 0.001, 1), default=0.75,
-        help='share of the 1024 units that dropout keeps; 1: no dropout')
-    add('--stddev', type=utils.number(float, 0, 10), default=0,
-        help='standard deviation of all initial weights; 0: sqrt(2 / inputs), for each layer its own')
-    add('--average', type=utils.number(float, 0, 0.999999), default=0.99,
-        help='decay of the moving average of the weights, with which it is evaluated; 0: no average')
-    add('--distort', type=utils.number(float, 0, 10), default=1.0,
-        help='shift, stretch, turn and bend each training digit by about so many pixels; 0: leave it as it is')
-    add('--conv1', choices=['learned', 'hand-coded'], default='learned',
-        help='hand-coded: its kernels are those of kernels.py, and stay as they are')
-    add('--seed', type=utils.number(int, 0, 2**31 - 1), default=0, help='of everything random')
-    add('--data-dir', default=utils.MNIST_DIR, help='MNIST, or any data set in its format')
-    add('--checkpoint-dir', default=os.path.join(utils.HERE, 'checkpoints', 'convnet_mnist'),
-        help='where training is saved, and found again by the next run')
-    add('--log-dir', help='for TensorBoard; if not given, a folder in graphs with the name of the checkpoints\' folder')
-    add('--figure-dir', default=os.path.join(utils.HERE, 'figures'), help='for the figures')
-    add('--device', choices=['auto', 'cpu', 'gpu'], default='auto', help='auto: the GPU if there is one')
-    add('--bf16', action='store_true',
-        help='compute in bfloat16, faster, where processor and TensorFlow can; else in float32')
-    add('--restart', action='store_true', help='move earlier checkpoints and logs aside and start anew')
-    add('--dry-run', action='store_true', help='one batch through everything, in seconds; keeps nothing')
-    add('--predict', nargs='+', metavar='FILE', help='do not train: read these pictures of one digit each')
-    values = flags.parse_args(arguments)
-    if values.log_dir is None:  # so that two runs with checkpoints of their own do not share a curve
-        values.log_dir = os.path.join(utils.HERE, 'graphs', os.path.basename(os.path.abspath(values.checkpoint_dir)))
-    return values
-
-
 if __name__ == '__main__':
-    FLAGS = parse_flags()  # before TensorFlow loads, so that --help and a mistyped flag answer at once
+    FLAGS = cli.parse_convnet_flags(__doc__.splitlines()[0])  # before TensorFlow loads, so that --help and a mistyped flag answer at once
 
-with utils.quiet_start():
+with cli.quiet_start():
     import tensorflow.compat.v1 as tf
     tf.disable_v2_behavior()
     GPUS = tf.config.experimental.list_physical_devices('GPU')
@@ -187,20 +151,6 @@ def evaluation(images, labels, averages):
         return layers, probabilities, conv1_weights, tf.reduce_sum(tf.cast(correct, tf.int32))
 
 
-def batches(digits, batch_size, distort, seed, epoch, first):
-    """Yields the (images, labels) of an epoch from batch number `first` on, the last one smaller.
-
-    Order and distortions depend on seed, epoch and place alone, so a resumed run goes on where it stopped.
-    """
-    order = np.random.RandomState([seed, epoch]).permutation(len(digits.labels))
-    for start in range(first * batch_size, len(order), batch_size):
-        chosen = order[start:start + batch_size]
-        images = digits.images[chosen]
-        if distort:
-            images = utils.distort(images, distort, np.random.RandomState([seed, epoch, start]))
-        yield images, digits.labels[chosen]
-
-
 def inputs():
     """Returns the placeholders for images and labels, and both as the network takes them."""
     with tf.name_scope('data'):
@@ -244,7 +194,7 @@ def train_epoch(session, graph, run, flags, epoch, digits, steps_done):
     first = steps_done - (epoch - 1) * graph.steps_per_epoch
     with tqdm(total=len(digits.labels), initial=first * flags.batch_size, desc='epoch {}'.format(epoch),
               unit=' images', leave=False, disable=None) as bar:
-        for images, labels in utils.ahead(batches(digits, flags.batch_size, flags.distort, flags.seed, epoch, first)):
+        for images, labels in utils.ahead(utils.batches(digits, flags.batch_size, flags.distort, flags.seed, epoch, first)):
             steps_done += 1
             feed_dict = {graph.images: images, graph.labels: labels}
             if steps_done % AVERAGE_STEPS == 0 or steps_done == epoch * graph.steps_per_epoch:
@@ -277,8 +227,8 @@ def train(flags, mnist):
         figures.check_target(path)  # now rather than after the training
     settings = {'--' + name.replace('_', '-'): getattr(flags, name) for name in
                 ('conv1', 'seed', 'batch_size', 'learning_rate', 'decay', 'keep_prob', 'stddev', 'average', 'distort')}
-    settings.update({'--bf16': flags.bf16 and utils.can_use_bfloat16(), 'data set': utils.fingerprint(mnist)})
-    with tf.Session(config=utils.session_config(flags.device, flags.bf16)) as session, \
+    settings.update({'--bf16': flags.bf16 and cli.can_use_bfloat16(), 'data set': utils.fingerprint(mnist)})
+    with tf.Session(config=cli.session_config(flags.device, flags.bf16)) as session, \
             training_run.Run(flags.checkpoint_dir, flags.log_dir, settings, flags.restart) as run:
         session.run(graph.initialize)
         untrained = session.run(graph.conv1_weights)
@@ -331,7 +281,7 @@ def predict(flags):
     figures.check_target(figure)
     images, _, scaled, _ = inputs()
     probabilities = tf.nn.softmax(inference(scaled)['softmax_linear'])
-    with tf.Session(config=utils.session_config(flags.device, flags.bf16)) as session:
+    with tf.Session(config=cli.session_config(flags.device, flags.bf16)) as session:
         training_run.restore_weights(flags.checkpoint_dir, session, tf.trainable_variables())
         found = session.run(probabilities, {images: pictures})
     figures.print_predictions(flags.predict, found)
@@ -360,5 +310,5 @@ def main(flags):
 
 
 if __name__ == '__main__':
-    with utils.errors_in_one_line():
+    with cli.errors_in_one_line():
         main(FLAGS)

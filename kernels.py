@@ -106,18 +106,6 @@ def bank():
     return kernels / np.abs(kernels).sum(axis=(0, 1, 2))
 
 
-def matrix_from_text(text):
-    """'0 -1 0; -1 5 -1; 0 -1 0' -> float32 [h, w], up to 31x31 numbers below a million; ValueError otherwise."""
-    rows = [[float(number) for number in row.replace(',', ' ').split()] for row in text.strip(' ;').split(';')]
-    if not (1 <= len(rows) <= 31 and 1 <= len(rows[0]) <= 31):
-        raise ValueError('not from 1 x 1 to 31 x 31 numbers')
-    if any(len(row) != len(rows[0]) for row in rows):
-        raise ValueError('rows of different length')
-    if not all(abs(number) < 1e6 for row in rows for number in row):
-        raise ValueError('numbers beyond a million')
-    return np.float32(rows)
-
-
 # The lecture's names, ready for tf.nn.conv2d: [3, 3, 1, 1] for grey, [3, 3, 3, 3] for RGB.
 BLUR_FILTER, BLUR_FILTER_RGB = grey_kernel(KERNELS['blur']), rgb_kernel(KERNELS['blur'])
 SHARPEN_FILTER, SHARPEN_FILTER_RGB = grey_kernel(KERNELS['sharpen']), rgb_kernel(KERNELS['sharpen'])

@@ -1,19 +1,13 @@
-"""What is not the lesson: a quiet start, errors in one line, the processor, flags, reading and distorting pictures."""
-import argparse
+"""What both lessons do with data: MNIST, pictures, your own digits, distortions, batches."""
 import collections
 import concurrent.futures
-import contextlib
 import functools
 import gzip
 import hashlib
 import itertools
-import math
 import operator
 import os
-import re
 import struct
-import sys
-import tempfile
 import warnings
 import zlib
 
@@ -31,138 +25,8 @@ Digits = collections.namedtuple('Digits', 'images labels')  # uint8 [n, 28, 28] 
 Mnist = collections.namedtuple('Mnist', 'train validation test')
 
 
-# ---- A quiet start, and errors in one line -------------------------------------------------------
-
-@contextlib.contextmanager
-def quiet_start():
-    """Holds back what TensorFlow prints on stderr while it loads and looks for devices.
-
-    Lines of severity E or F still come through, except the one that says that a computer
-    without a GPU has none; if the block raises, everything does. Whoever sets
-    TF_CPP_MIN_LOG_LEVEL wants to read it all, and gets it at once.
-    """
-    if 'TF_CPP_MIN_LOG_LEVEL' in os.environ:
-        yield
-        return
-    os.environ['TF_CPP_MIN_LOG_LEVEL'] = '2'
-    sys.stderr.flush()
-    terminal = os.dup(2)
-    failed = True
-    with tempfile.TemporaryFile() as held:
-        os.dup2(held.fileno(), 2)  # the C++ side writes to the file descriptor, not to sys.stderr
-        try:
-            yield
-            failed = False
-        except KeyboardInterrupt:
-            failed = False
-            sys.exit(130)
-        finally:
-            sys.stderr.flush()
-            os.dup2(terminal, 2)
-            os.close(terminal)
-            held.seek(0)
-            for line in held.read().decode(errors='replace').splitlines():
-                error = re.match(r'[EF]\d{4} |\S+ \S+: [EF] ', line) and 'cuInit' not in line
-                if failed or error:
-                    print(line, file=sys.stderr)
-
-
 class UserError(Exception):
     """What the user can put right: says what was wrong, what was expected and what to do."""
-
-
-@contextlib.contextmanager
-def errors_in_one_line():
-    """Ends the program with exit status 2 and one line on stderr for what a user can put right."""
-    try:
-        yield
-    except UserError as error:
-        message = str(error)
-    except BrokenPipeError:  # whoever reads the output, such as head, has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(1)
-    except OSError as error:  # a path that cannot be read or written, a full disk
-        message = '{}: {}'.format(error.filename, error.strerror) if error.filename else str(error)
-    except KeyboardInterrupt:
-        sys.exit(130)
-    else:
-        return
-    print('{}: error: {}'.format(os.path.basename(sys.argv[0]), message), file=sys.stderr)
-    sys.exit(2)
-
-
-@contextlib.contextmanager
-def writing(path):
-    """Turns the many errors of a disk that is full, read-only or gone into a UserError."""
-    try:
-        yield
-    except Exception as error:
-        if not isinstance(error, OSError) and not type(error).__module__.startswith('tensorflow'):
-            raise
-        reason = re.search('; ([^;\n]+)', str(error))  # TensorFlow: FILE; REASON, among much else
-        raise UserError('{}: cannot be written ({})'.format(
-            path, getattr(error, 'strerror', None) or (reason.group(1) if reason else str(error).splitlines()[0])))
-
-
-# ---- The processor -------------------------------------------------------------------------------
-
-def cpu_has_bfloat16():
-    """Whether the processor multiplies bfloat16 by itself; False where Linux cannot be asked."""
-    try:
-        with open('/proc/cpuinfo') as file:
-            return 'avx512_bf16' in file.read()
-    except OSError:
-        return False
-
-
-def can_use_bfloat16():
-    """TensorFlow 1.15 cannot; on a processor without it, it would be slower than float32."""
-    import tensorflow.compat.v1 as tf
-    return cpu_has_bfloat16() and hasattr(tf.ConfigProto().graph_options.rewrite_options,
-                                          'auto_mixed_precision_onednn_bfloat16')
-
-
-def session_config(device, bf16):
-    """A tf.ConfigProto for --device auto, cpu or gpu, and for bfloat16 where it can be had."""
-    import tensorflow.compat.v1 as tf
-    config = tf.ConfigProto(inter_op_parallelism_threads=1,  # one op at a time, each on all cores: fastest
-                            allow_soft_placement=True)
-    config.gpu_options.allow_growth = True  # take only the GPU memory that is needed
-    if device == 'cpu':
-        config.device_count['GPU'] = 0
-    if bf16 and can_use_bfloat16():
-        config.graph_options.rewrite_options.auto_mixed_precision_onednn_bfloat16 = 1  # ON
-    return config
-
-
-# ---- Flags ---------------------------------------------------------------------------------------
-
-class Flags(argparse.ArgumentParser):
-    """An ArgumentParser that shows every default and reports an error in one line."""
-
-    def __init__(self, description):
-        super().__init__(description=description, allow_abbrev=False,
-                         formatter_class=argparse.ArgumentDefaultsHelpFormatter)
-
-    def error(self, message):
-        self.exit(2, '{}: error: {} (--help lists all flags)\n'.format(self.prog, message))
-
-
-def number(kind, low, high=math.inf, above=False):
-    """A type for Flags: an int or a float from low (or, if above, more than low) to high."""
-    expected = '{}{}{}'.format('a whole number' if kind is int else 'a number',
-                               ' above {}'.format(low) if above else ' of at least {}'.format(low),
-                               '' if high == math.inf else ' and at most {}'.format(high))
-
-    def convert(text):
-        try:
-            value = kind(text)
-        except ValueError:
-            value = math.nan
-        if not (low <= value <= high) or value == math.inf or (above and value == low):
-            raise argparse.ArgumentTypeError('expected {}, found {!r}'.format(expected, text))
-        return value
-    return convert
 
 
 # ---- MNIST ---------------------------------------------------------------------------------------
@@ -292,6 +156,20 @@ def bilinear(images, y, x):
     above = flat[corner] * (1 - x) + flat[corner + 1] * x
     below = flat[corner + width] * (1 - x) + flat[corner + width + 1] * x
     return above * (1 - y) + below * y
+
+
+def batches(digits, batch_size, pixels, seed, epoch, first):
+    """Yields the (images, labels) of an epoch from batch number `first` on, the last one smaller.
+
+    Order and distortions depend on seed, epoch and place alone, so a resumed run goes on where it stopped.
+    """
+    order = np.random.RandomState([seed, epoch]).permutation(len(digits.labels))
+    for start in range(first * batch_size, len(order), batch_size):
+        chosen = order[start:start + batch_size]
+        images = digits.images[chosen]
+        if pixels:
+            images = distort(images, pixels, np.random.RandomState([seed, epoch, start]))
+        yield images, digits.labels[chosen]
 
 
 def ahead(items):

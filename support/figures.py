@@ -7,6 +7,7 @@ import os
 import numpy as np
 
 import utils
+from support import cli
 
 
 def print_layers(layers, variables):
@@ -69,7 +70,7 @@ def check_target(path):
     from PIL import Image
     if not path.lower().endswith('.png'):
         raise utils.UserError('{}: expected a name that ends in .png'.format(path))
-    with utils.writing(path):
+    with cli.writing(path):
         os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
     if os.path.exists(path):
         try:
@@ -86,7 +87,7 @@ def save_figure(figure, path):
     """Writes a PNG, whole or not at all."""
     check_target(path)
     unfinished = '{}.{}.tmp'.format(path, os.getpid())
-    with utils.writing(path):
+    with cli.writing(path):
         try:
             figure.savefig(unfinished, format='png', dpi=100, metadata={'Software': 'lecture 07'})
             os.replace(unfinished, path)

@@ -10,6 +10,7 @@ import time
 import numpy as np
 
 import utils
+from support import cli
 
 
 class Run:
@@ -35,7 +36,7 @@ class Run:
         self.steps_restored = 0
         self._signal = None
         self._writers = {}
-        with utils.writing(self.checkpoint_dir):
+        with cli.writing(self.checkpoint_dir):
             os.makedirs(self.checkpoint_dir, exist_ok=True)
         self._lock = self._acquire_lock()
         for name in os.listdir(self.checkpoint_dir):  # what a killed run was writing when it died
@@ -53,7 +54,7 @@ class Run:
         for number, handler in self._handlers.items():
             signal.signal(number, handler)
         try:
-            with utils.writing(self.log_dir):
+            with cli.writing(self.log_dir):
                 for writer in self._writers.values():
                     writer.close()
         finally:
@@ -69,7 +70,7 @@ class Run:
         import filelock
         path = os.path.join(self.checkpoint_dir, 'lock')
         lock = filelock.FileLock(path)
-        with utils.writing(self.checkpoint_dir):
+        with cli.writing(self.checkpoint_dir):
             try:
                 lock.acquire(timeout=0)
             except filelock.Timeout:
@@ -94,7 +95,7 @@ class Run:
             print('Continuing from {}\n'.format(self.restored))
         self._saved_at = time.monotonic()
         steps = self.steps_restored = int(session.run(step))
-        with utils.writing(self.log_dir):
+        with cli.writing(self.log_dir):
             for name in 'train', 'validation', 'test':
                 done = steps if name == 'train' else self.rows[-1]['step'] if self.rows else 0
                 self._writers[name] = open_log(os.path.join(self.log_dir, name), done,
@@ -138,12 +139,12 @@ class Run:
             if not os.path.exists(os.path.join(directory, name)):  # the Saver would make a new one, without its lock
                 raise utils.UserError('{}: has vanished while the run was writing to it; bring it back, and the '
                                       'same command continues from the last checkpoint'.format(directory))
-        with utils.writing(self.log_dir):
+        with cli.writing(self.log_dir):
             for writer in self._writers.values():
                 writer.flush()
         self._notes.load(json.dumps({'settings': self.settings, 'rows': self.rows, 'loss_sum': self.loss_sum},
                                     sort_keys=True), self._session)
-        with utils.writing(self.checkpoint_dir):
+        with cli.writing(self.checkpoint_dir):
             self.latest = self._saver.save(self._session, os.path.join(self.checkpoint_dir, 'model.ckpt'),
                                            global_step=self._step, write_meta_graph=False)
         self._saved_at = time.monotonic()
@@ -175,7 +176,7 @@ class Run:
         sprite = np.zeros([columns * columns, 28, 28], np.uint8)
         sprite[:len(vectors)] = 255 - digits.images
         sprite = sprite.reshape([columns, columns, 28, 28]).swapaxes(1, 2).reshape([columns * 28, columns * 28])
-        with utils.writing(folder):
+        with cli.writing(folder):
             np.savetxt(os.path.join(folder, 'fc.tsv'), vectors, '%.4g', '\t')
             np.savetxt(os.path.join(folder, 'labels.tsv'), digits.labels, '%d')
             Image.fromarray(sprite).save(os.path.join(folder, 'sprite.png'))
@@ -247,7 +248,7 @@ def move_aside(directory, pattern):
     if names:
         aside = next(path for path in ('{}.{}'.format(directory, i) for i in itertools.count(1))
                      if not os.path.exists(path))
-        with utils.writing(aside):
+        with cli.writing(aside):
             os.makedirs(aside)
             for name in names:
                 os.rename(os.path.join(directory, name), os.path.join(aside, name))

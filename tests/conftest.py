@@ -12,6 +12,7 @@ import pytest
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 sys.path.insert(0, ROOT)
 import utils  # noqa: E402
+from support import cli  # noqa: E402
 
 
 def pytest_addoption(parser):
@@ -91,8 +92,9 @@ def run_here(lesson, capfd, *arguments, check=0):
     capfd.readouterr()
     status = 0
     try:
-        with lesson.tf.Graph().as_default(), utils.errors_in_one_line():
-            lesson.main(lesson.parse_flags([str(each) for each in arguments]))
+        with lesson.tf.Graph().as_default(), cli.errors_in_one_line():
+            parse = cli.parse_filters_flags if 'filters' in lesson.__name__ else cli.parse_convnet_flags
+            lesson.main(parse('', [str(each) for each in arguments]))
     except SystemExit as stop:
         status = stop.code
     result = Result(status, *capfd.readouterr())

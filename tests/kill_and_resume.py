@@ -16,8 +16,7 @@ import time
 
 from conftest import ROOT, user_environment, write_small_data
 
-from support import training_run
-import utils
+from support import cli, training_run
 
 TRAIN = '''
 import runpy, sys
@@ -40,7 +39,7 @@ def start(folder, data, epochs, seconds_between_saves=0, flags=(), **options):
 
 def digest(folder):
     """SHA-256 over all variables of the newest checkpoint: weights, Adam's slots, averages, step, notes."""
-    with utils.quiet_start():
+    with cli.quiet_start():
         import tensorflow.compat.v1 as tf
     reader = tf.train.NewCheckpointReader(training_run.checkpoints(os.path.join(folder, 'checkpoints'))[0])
     sha256 = hashlib.sha256()

@@ -116,7 +116,7 @@ def test_every_training_digit_comes_once_per_epoch(lesson2):
     count = 1000
     digits = utils.Digits(np.arange(count, dtype=np.uint16)[:, None, None] * np.ones([1, 28, 28], np.uint16),
                           np.arange(count, dtype=np.uint16))
-    epochs = [list(lesson2.batches(digits, 128, 0, seed=5, epoch=epoch, first=0)) for epoch in (1, 2, 1)]
+    epochs = [list(utils.batches(digits, 128, 0, seed=5, epoch=epoch, first=0)) for epoch in (1, 2, 1)]
     for batches in epochs:
         assert [len(labels) for _, labels in batches] == [128] * 7 + [104]
         assert sorted(np.concatenate([labels for _, labels in batches])) == list(range(count))
@@ -127,8 +127,8 @@ def test_every_training_digit_comes_once_per_epoch(lesson2):
 
 
 def test_an_epoch_can_be_entered_in_the_middle(lesson2, mnist):
-    whole = list(lesson2.batches(mnist.test, 300, 2, seed=1, epoch=4, first=0))
-    rest = list(lesson2.batches(mnist.test, 300, 2, seed=1, epoch=4, first=20))
+    whole = list(utils.batches(mnist.test, 300, 2, seed=1, epoch=4, first=0))
+    rest = list(utils.batches(mnist.test, 300, 2, seed=1, epoch=4, first=20))
     assert len(rest) == len(whole) - 20
     for expected, found in zip(whole[20:], rest):
         np.testing.assert_array_equal(expected[0], found[0])
@@ -136,7 +136,7 @@ def test_an_epoch_can_be_entered_in_the_middle(lesson2, mnist):
 
 
 def test_only_training_digits_that_shall_be_are_distorted(lesson2, mnist):
-    same, bent = [next(lesson2.batches(mnist.train, 50, distort, seed=0, epoch=1, first=0)) for distort in (0, 1.0)]
+    same, bent = [next(utils.batches(mnist.train, 50, distort, seed=0, epoch=1, first=0)) for distort in (0, 1.0)]
     np.testing.assert_array_equal(same[1], bent[1])
     assert bent[0].dtype == np.uint8
     changed = (same[0] != bent[0]).any(axis=(1, 2))

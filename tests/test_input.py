@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import utils
+from support import cli
 from conftest import run_here, write_idx
 
 NAMES = {'images': 'train-images-idx3-ubyte', 'labels': 'train-labels-idx1-ubyte'}
@@ -213,7 +214,7 @@ def test_read_image_whatever_the_bytes(tmp_path_factory, content):
     (float, 0, 1, True, ['1', '1e-300', '.5'], ['0', '-0.0', '1.0000001', 'nan', 'inf', '-inf', '1e400', '', 'half']),
     (float, 0, math.inf, True, ['1e300', '5'], ['0', '-1', 'inf', 'nan', '1e999'])])
 def test_numbers_at_their_limits(kind, low, high, above, good, bad):
-    convert = utils.number(kind, low, high, above)
+    convert = cli.number(kind, low, high, above)
     for text in good:
         assert convert(text) == kind(text)
     for text in bad:

@@ -10,6 +10,7 @@ from PIL import Image, ImageFilter
 
 import kernels
 import utils
+from support import cli
 from conftest import ROOT
 
 CUSTOM = {shape: np.random.RandomState(sum(shape)).normal(size=shape).astype(np.float32)
@@ -145,13 +146,13 @@ def test_importing_kernels_loads_numpy_alone():
 
 
 def test_matrix_from_text():
-    np.testing.assert_array_equal(kernels.matrix_from_text('0 -1 0; -1 5 -1; 0 -1 0'), kernels.KERNELS['sharpen'])
-    np.testing.assert_array_equal(kernels.matrix_from_text(' 1,2 ; 3e-1 4 ;'), np.float32([[1, 2], [.3, 4]]))
+    np.testing.assert_array_equal(cli.matrix_from_text('0 -1 0; -1 5 -1; 0 -1 0'), kernels.KERNELS['sharpen'])
+    np.testing.assert_array_equal(cli.matrix_from_text(' 1,2 ; 3e-1 4 ;'), np.float32([[1, 2], [.3, 4]]))
     row = ' '.join(['1'] * 31)
-    assert kernels.matrix_from_text(';'.join([row] * 31)).shape == (31, 31)
+    assert cli.matrix_from_text(';'.join([row] * 31)).shape == (31, 31)
     for text in '', ';', 'a', '1 2; 3', '1 nan', '1 inf', '1e99', '1;;1', row + ' 1', ';'.join(['1'] * 32):
         with pytest.raises(ValueError):
-            kernels.matrix_from_text(text)
+            cli.matrix_from_text(text)
 
 
 # ---- The bank of hand-coded kernels for conv1 ----

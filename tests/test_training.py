@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 import kernels
-from support import training_run
+from support import cli, training_run
 import utils
 from conftest import ROOT, run_script, user_environment, write_idx
 
@@ -186,7 +186,7 @@ def test_bfloat16_trains_or_falls_back(convnet, lesson2):
     in_float32 = convnet('--epochs', 5)
     result = convnet('--bf16', '--epochs', 5, '--restart')
     assert result.stderr == '' and float(rows(result)[-1][3]) > 0.5
-    assert (rows(result) == rows(in_float32)) == (not utils.can_use_bfloat16())
+    assert (rows(result) == rows(in_float32)) == (not cli.can_use_bfloat16())
 
 
 def test_the_progress_bar_goes_to_a_terminal(convnet_flags):
@@ -241,9 +241,9 @@ def test_a_gpu_that_is_not_there(lesson2, convnet):
 
 def test_help_is_quick_and_shows_every_default(lesson2):
     result = run_script('07_convnet_mnist.py', '--help')
-    for flag in vars(lesson2.parse_flags([])):
+    for flag in vars(cli.parse_convnet_flags('', [])):
         assert '--' + flag.replace('_', '-') in result.stdout
-    assert ' '.join(result.stdout.split()).count('(default: ') == len(vars(lesson2.parse_flags([])))
+    assert ' '.join(result.stdout.split()).count('(default: ') == len(vars(cli.parse_convnet_flags('', [])))
 
 
 @pytest.mark.parametrize('place', ['checkpoint-dir', 'log-dir', 'figure-dir'])
@@ -271,8 +271,8 @@ def test_whoever_reads_the_output_may_stop(convnet_flags):
 
 
 def test_logs_go_by_the_name_of_the_checkpoints(lesson2):
-    assert lesson2.parse_flags([]).log_dir == os.path.join(ROOT, 'graphs', 'convnet_mnist')
-    assert lesson2.parse_flags(['--checkpoint-dir', 'a/seed1/']).log_dir == os.path.join(ROOT, 'graphs', 'seed1')
+    assert cli.parse_convnet_flags('', []).log_dir == os.path.join(ROOT, 'graphs', 'convnet_mnist')
+    assert cli.parse_convnet_flags('', ['--checkpoint-dir', 'a/seed1/']).log_dir == os.path.join(ROOT, 'graphs', 'seed1')
 
 
 def test_real_errors_still_show(convnet_flags, tmp_path):

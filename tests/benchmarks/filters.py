@@ -14,7 +14,7 @@ import numpy as np
 
 import rounds
 import kernels
-import utils
+from support import cli
 
 
 def picture(kind, megapixels):
@@ -33,7 +33,7 @@ def ours(kind, pixels):
     to_kernel = kernels.grey_kernel if kind == 'grey' else kernels.rgb_kernel
     slices = lesson.filter_all(image, kernels.KERNELS, to_kernel, 1, 'SAME')
     (output,) = {each.op.inputs[0].name for each in slices.values()}  # of which they are slices
-    session = tf.Session(config=utils.session_config('cpu', bf16=False))
+    session = tf.Session(config=cli.session_config('cpu', bf16=False))
     return lambda: session.run(output, {image: pixels[np.newaxis]})
 
 

@@ -30,7 +30,7 @@ def timed(owner, name, spent, key):
 def work(started, arguments):
     """One run of the lesson, in this process, which began at the time `started`."""
     lesson = importlib.import_module('07_convnet_mnist')
-    from support import training_run
+    from support import cli, training_run
     import utils
     spent = {'until all is imported': time.time() - started}
     for owner, name, key in [
@@ -51,7 +51,7 @@ def work(started, arguments):
             steps[len(fetches)].append(ends[-1] - start)
         return result
     lesson.tf.Session.run = timed_run
-    lesson.main(lesson.parse_flags(arguments))
+    lesson.main(cli.parse_convnet_flags('', arguments))
     plain, more = [statistics.median(seconds) for seconds in (steps[2][1:], steps[3][1:])]
     extra = len(steps[3]) * max(more - plain, 0) + spent['summaries']
     training = spent['epochs'] - spent['saves within'] - extra

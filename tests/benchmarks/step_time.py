@@ -20,19 +20,19 @@ GFLOP_PER_IMAGE = 0.082  # forward and backward; multiplication and addition cou
 
 
 def ours(precision, batch_size, steps):
-    from support import training_run
+    from support import cli, training_run
     import utils
     lesson = importlib.import_module('07_convnet_mnist')
     scratch = tempfile.TemporaryDirectory()
-    flags = lesson.parse_flags(['--batch-size', str(batch_size), '--checkpoint-dir', os.path.join(scratch.name, 'c'),
+    flags = cli.parse_convnet_flags('', ['--batch-size', str(batch_size), '--checkpoint-dir', os.path.join(scratch.name, 'c'),
                                 '--log-dir', os.path.join(scratch.name, 'g')] + ['--bf16'] * (precision == 'bfloat16'))
-    if flags.bf16 and not utils.can_use_bfloat16():
+    if flags.bf16 and not cli.can_use_bfloat16():
         raise ImportError('no bfloat16 here')
     digits = utils.read_mnist(flags.data_dir).train
     digits = utils.Digits(np.resize(digits.images, [steps * batch_size, 28, 28]),
                           np.resize(digits.labels, [steps * batch_size]))
     graph = lesson.build_graph(flags, steps)
-    session = lesson.tf.Session(config=utils.session_config(flags.device, flags.bf16))
+    session = lesson.tf.Session(config=cli.session_config(flags.device, flags.bf16))
     session.run(graph.initialize)
     run = training_run.Run(flags.checkpoint_dir, flags.log_dir, {}, restart=False).__enter__()
     run.SECONDS_BETWEEN_SAVES = float('inf')  # or each turn would begin with one, the others' turns being so long
@@ -57,8 +57,8 @@ def memory_digits(batch_size, steps):
 
 def keras(precision, batch_size, steps):
     os.environ['KERAS_BACKEND'] = 'tensorflow'
-    import utils
-    with utils.quiet_start():
+    from support import cli
+    with cli.quiet_start():
         import keras
     if precision == 'bfloat16':
         keras.mixed_precision.set_global_policy('mixed_bfloat16')
@@ -152,8 +152,8 @@ COMPETITORS = {'ours': ours, 'Keras on TensorFlow': keras, 'PyTorch': pytorch,
 # ---- The machine's peak: the best that any library's large product or convolution reaches ---------
 
 def tensorflow_peak(precision, operation):
-    import utils
-    with utils.quiet_start():
+    from support import cli
+    with cli.quiet_start():
         import tensorflow.compat.v1 as tf
         tf.disable_v2_behavior()
     if precision == 'bfloat16' and tf.__version__ < '2':

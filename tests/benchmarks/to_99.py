@@ -30,8 +30,8 @@ def digits(directory):
 
 def keras(directory, seed, epochs):
     os.environ['KERAS_BACKEND'] = 'tensorflow'
-    import utils
-    with utils.quiet_start():
+    from support import cli
+    with cli.quiet_start():
         import keras
     keras.utils.set_random_seed(seed)
     layers = keras.layers

@@ -9,17 +9,18 @@ import importlib
 import rounds  # noqa: F401  puts the project on the path
 
 import utils
+from support import cli
 
 
 def main(options):
     lesson = importlib.import_module('07_convnet_mnist')
     tf = lesson.tf
-    flags = lesson.parse_flags(['--bf16'] * options.bf16)
+    flags = cli.parse_convnet_flags('', ['--bf16'] * options.bf16)
     digits = utils.read_mnist(flags.data_dir).train
     graph = lesson.build_graph(flags, 1)
     trace = tf.RunOptions(trace_level=tf.RunOptions.FULL_TRACE)
     microseconds = collections.Counter()
-    with tf.Session(config=utils.session_config(flags.device, flags.bf16)) as session:
+    with tf.Session(config=cli.session_config(flags.device, flags.bf16)) as session:
         session.run(graph.initialize)
         feed = {graph.images: digits.images[:flags.batch_size], graph.labels: digits.labels[:flags.batch_size]}
         for step in range(options.steps + 10):
