@@ -1,112 +1,97 @@
-"""The hand-coded kernels of the lecture, and the shapes in which TensorFlow takes them.
+"""The hand-coded kernels of the lecture, and the shapes in which TensorFlow takes them. NumPy only.
 
-A kernel is a small matrix. tf.nn.conv2d lays it over every pixel's neighbourhood,
-multiplies element by element and adds up. It does not flip the kernel first, so what it
-computes is, in the words of mathematics, a cross-correlation and not a convolution.
-With padding='SAME' the neighbours beyond the border count as zeros: the output keeps the
-input's size, and its outermost pixels come out darker (or, for an edge kernel, brighter)
-than they should. padding='VALID' takes only pixels whose whole neighbourhood exists.
-
-NumPy only: importing this file loads no TensorFlow and adds nothing to any graph.
+A kernel is a small matrix. For each output value, tf.nn.conv2d lays it over a patch of the image,
+multiplies element by element and adds up the products. Lesson 1 shows it with numbers.
 """
 import numpy as np
 
-
-KERNELS = {  # in display order; a kernel that sums to 1 keeps the brightness
+KERNELS = {  # float32 [3, 3], in display order. A kernel that sums to 1 keeps the brightness of the image.
     'identity': np.float32([[0, 0, 0],
                             [0, 1, 0],
                             [0, 0, 0]]),
-
-    'blur': np.float32([[1, 2, 1],   # Gaussian: the nearer the neighbour, the more it counts
+    'blur': np.float32([[1, 2, 1],   # Gaussian: a weighted mean, in which near pixels count more
                         [2, 4, 2],
                         [1, 2, 1]]) / 16,
-
-    'sharpen': np.float32([[ 0, -1,  0],
+    'sharpen': np.float32([[ 0, -1,  0],   # the pixel, plus its difference from its four neighbours
                            [-1,  5, -1],
                            [ 0, -1,  0]]),
-
-    'edge': np.float32([[-1, -1, -1],   # outline: 0 wherever all nine pixels are equal
+    'edge': np.float32([[-1, -1, -1],   # 0 wherever all nine pixels are equal
                         [-1,  8, -1],
                         [-1, -1, -1]]),
-
-    'top_sobel': np.float32([[ 1,  2,  1],   # positive where it is brighter above than below
+    'top_sobel': np.float32([[ 1,  2,  1],   # positive where the image is brighter above than below
                              [ 0,  0,  0],
                              [-1, -2, -1]]),
-
     'bottom_sobel': np.float32([[-1, -2, -1],
                                 [ 0,  0,  0],
                                 [ 1,  2,  1]]),
-
     'left_sobel': np.float32([[1, 0, -1],
                               [2, 0, -2],
                               [1, 0, -1]]),
-
     'right_sobel': np.float32([[-1, 0, 1],
                                [-2, 0, 2],
                                [-1, 0, 1]]),
-
-    'emboss': np.float32([[-2, -1, 0],   # light falls in from the top left
+    'emboss': np.float32([[-2, -1, 0],   # looks like a relief with light from the top left
                           [-1,  1, 1],
                           [ 0,  1, 2]]),
 }
 
 
 def grey_kernel(matrix):
-    """[h, w] -> [h, w, 1, 1]: one grey channel in, one out."""
+    """[h, w] -> [h, w, 1, 1]: one channel in, one channel out."""
     return matrix[:, :, np.newaxis, np.newaxis]
 
 
 def rgb_kernel(matrix):
-    """[h, w] -> [h, w, 3, 3], the matrix on the channel diagonal, zeros elsewhere.
+    """[h, w] -> [h, w, 3, 3]: the matrix on the channel diagonal (red to red, ...), zeros elsewhere.
 
-    Each colour is filtered by itself. A kernel that filled all nine channel pairs would
-    give every output channel the sum of all three colours: grey and three times too bright.
+    With the matrix in all nine channel pairs, every output channel would be the sum of all three
+    colours: a grey picture, three times too bright.
     """
-    return matrix[:, :, np.newaxis, np.newaxis] * np.eye(3, dtype=np.float32)
+    return grey_kernel(matrix) * np.eye(3, dtype=np.float32)
 
 
 def depthwise_kernel(matrix, channels):
-    """[h, w] -> [h, w, channels, 1] for tf.nn.depthwise_conv2d: the matrix once per channel."""
+    """[h, w] -> [h, w, channels, 1] for tf.nn.depthwise_conv2d: the matrix once for each channel in."""
     return np.repeat(grey_kernel(matrix), channels, axis=2)
 
 
-def turned(matrix):
-    """[3, 3] turned clockwise by an eighth: each number of the ring around the middle moves on by one place."""
-    ring = [(0, 0), (0, 1), (0, 2), (1, 2), (2, 2), (2, 1), (2, 0), (1, 0)]
-    result = matrix.copy()
-    for place, following in zip(ring, ring[1:] + ring[:1]):
-        result[following] = matrix[place]
-    return result
+def rotate45(matrix):
+    """Rotates a kernel [3, 3] by 45 degrees clockwise: its outer ring moves on by one place."""
+    ring = [0, 0, 0, 1, 2, 2, 2, 1], [0, 1, 2, 2, 2, 1, 0, 0]  # rows and columns, clockwise from the top left
+    rotated = matrix.copy()
+    rotated[ring] = np.roll(matrix[ring], 1)
+    return rotated
 
 
-def directions(matrix):
-    """The up to eight different kernels that a [3, 3] becomes when it is turned again and again."""
-    found = []
-    for _ in range(8):
-        if not any(np.array_equal(matrix, other) for other in found):
-            found.append(matrix)
-        matrix = turned(matrix)
-    return found
+def orientations(matrix):
+    """The different kernels [3, 3] that repeated rotation by 45 degrees gives: 1, 2 or 8."""
+    rotated = [matrix]
+    while not np.array_equal(rotate45(rotated[-1]), matrix):
+        rotated.append(rotate45(rotated[-1]))
+    return rotated
 
 
-def bank():
-    """[5, 5, 1, 32]: hand-coded kernels for conv1 of lesson 2.
+def filter_bank(height=5, width=5, in_channels=1, out_channels=32):
+    """[height, width, in_channels, out_channels], at least 3 x 3: hand-coded kernels for conv1 of lesson 2.
 
-    21 fine ones, padded with zeros: blur, sharpen and edge, Sobel and emboss, turned to all their
-    directions. 11 coarse ones, their numbers on every other row and column: blur, sharpen, edge and
-    the Sobels. Each is divided by the sum of its magnitudes, so that all answer equally loudly.
+    21 are blur, sharpen, edge, Sobel and emboss in all orientations. From 5 x 5 on there are 11 more, in which the
+    values of blur, sharpen, edge and the Sobels stand two pixels apart. For more filters than these, they
+    repeat. Each is divided by the sum of its magnitudes (L1-normalized).
     """
-    fine = {name: directions(KERNELS[name]) for name in ('blur', 'sharpen', 'edge', 'top_sobel', 'emboss')}
-    coarse = [KERNELS[name] for name in ('blur', 'sharpen', 'edge')] + fine['top_sobel']
-    kernels = np.zeros([5, 5, 1, 32], np.float32)
-    for number, matrix in enumerate(sum(fine.values(), [])):
-        kernels[1:4, 1:4, 0, number] = matrix
-    for number, matrix in enumerate(coarse, 32 - len(coarse)):
-        kernels[::2, ::2, 0, number] = matrix
-    return kernels / np.abs(kernels).sum(axis=(0, 1, 2))
+    placed = [(1, kernel) for name in ('blur', 'sharpen', 'edge', 'top_sobel', 'emboss')
+              for kernel in orientations(KERNELS[name])]  # (pixels from one value to the next, kernel)
+    if min(height, width) >= 5:
+        placed += [(2, KERNELS[name]) for name in ('blur', 'sharpen', 'edge')]
+        placed += [(2, kernel) for kernel in orientations(KERNELS['top_sobel'])]
+    bank = np.zeros([height, width, in_channels, out_channels], np.float32)
+    for index in range(out_channels):
+        step, kernel = placed[index % len(placed)]
+        rows, columns = [slice(size // 2 - step, size // 2 + step + 1, step) for size in (height, width)]
+        bank[rows, columns, :, index] = kernel[:, :, np.newaxis] / np.abs(kernel).sum() / in_channels
+    return bank
 
 
-# The lecture's names, ready for tf.nn.conv2d: [3, 3, 1, 1] for grey, [3, 3, 3, 3] for RGB.
+# The lecture's names, ready for tf.nn.conv2d: [3, 3, 1, 1] for grey images, [3, 3, 3, 3] for RGB.
 BLUR_FILTER, BLUR_FILTER_RGB = grey_kernel(KERNELS['blur']), rgb_kernel(KERNELS['blur'])
 SHARPEN_FILTER, SHARPEN_FILTER_RGB = grey_kernel(KERNELS['sharpen']), rgb_kernel(KERNELS['sharpen'])
 EDGE_FILTER, EDGE_FILTER_RGB = grey_kernel(KERNELS['edge']), rgb_kernel(KERNELS['edge'])

@@ -1,6 +1,7 @@
-"""The flags of both lessons, a quiet start, errors in one line, the processor."""
+"""The command line of both lessons: flags, a quiet start, errors in one line."""
 import argparse
 import contextlib
+import itertools
 import math
 import os
 import re
@@ -11,6 +12,8 @@ import numpy as np
 
 import kernels
 import utils
+
+LESSON_1_NAME = 'basic_filters'
 
 
 # ---- A quiet start, and errors in one line -------------------------------------------------------
@@ -51,7 +54,7 @@ def quiet_start():
 
 @contextlib.contextmanager
 def errors_in_one_line():
-    """Ends the program with exit status 2 and one line on stderr for what a user can put right."""
+    """Ends the program with exit status 2 and one line on stderr for what a user can correct."""
     try:
         yield
     except utils.UserError as error:
@@ -69,67 +72,103 @@ def errors_in_one_line():
     sys.exit(2)
 
 
-@contextlib.contextmanager
-def writing(path):
-    """Turns the many errors of a disk that is full, read-only or gone into a UserError."""
-    try:
-        yield
-    except Exception as error:
-        if not isinstance(error, OSError) and not type(error).__module__.startswith('tensorflow'):
-            raise
-        reason = re.search('; ([^;\n]+)', str(error))  # TensorFlow: FILE; REASON, among much else
-        raise utils.UserError('{}: cannot be written ({})'.format(
-            path, getattr(error, 'strerror', None) or (reason.group(1) if reason else str(error).splitlines()[0])))
-
-
-# ---- The processor -------------------------------------------------------------------------------
-
-def cpu_has_bfloat16():
-    """Whether the processor multiplies bfloat16 by itself; False where Linux cannot be asked."""
-    try:
-        with open('/proc/cpuinfo') as file:
-            return 'avx512_bf16' in file.read()
-    except OSError:
-        return False
-
-
-def can_use_bfloat16():
-    """TensorFlow 1.15 cannot; on a processor without it, it would be slower than float32."""
-    import tensorflow.compat.v1 as tf
-    return cpu_has_bfloat16() and hasattr(tf.ConfigProto().graph_options.rewrite_options,
-                                          'auto_mixed_precision_onednn_bfloat16')
-
-
-def session_config(device, bf16):
-    """A tf.ConfigProto for --device auto, cpu or gpu, and for bfloat16 where it can be had."""
-    import tensorflow.compat.v1 as tf
-    config = tf.ConfigProto(inter_op_parallelism_threads=1,  # one op at a time, each on all cores: fastest
-                            allow_soft_placement=True)
-    config.gpu_options.allow_growth = True  # take only the GPU memory that is needed
-    if device == 'cpu':
-        config.device_count['GPU'] = 0
-    if bf16 and can_use_bfloat16():
-        config.graph_options.rewrite_options.auto_mixed_precision_onednn_bfloat16 = 1  # ON
-    return config
-
-
 # ---- Flags ---------------------------------------------------------------------------------------
 
-class Flags(argparse.ArgumentParser):
-    """An ArgumentParser that shows every default and reports an error in one line."""
+class ArgumentParser(argparse.ArgumentParser):
+    """Reports an error in one line. Its description is the first paragraph of a docstring."""
 
-    def __init__(self, description):
-        super().__init__(description=description, allow_abbrev=False,
-                         formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    def __init__(self, docstring):
+        super().__init__(description=docstring.split('\n\n')[0], allow_abbrev=False)
 
     def error(self, message):
         self.exit(2, '{}: error: {} (--help lists all flags)\n'.format(self.prog, message))
 
 
-def number(kind, low, high=math.inf, above=False):
-    """A type for Flags: an int or a float from low (or, if above, more than low) to high."""
+def parse_filters_flags(docstring, arguments=None):
+    """Returns the flags of lesson 1."""
+    parser = ArgumentParser(docstring)
+    add = parser.add_argument
+    add('--image', default=os.path.join(utils.HERE, 'data', 'chihuahua.jpg'), metavar='FILE',
+        help='the picture to filter (default: data/chihuahua.jpg)')
+    add('--kernels', nargs='+', metavar='NAME', choices=list(kernels.KERNELS), default=list(kernels.KERNELS),
+        help='which kernels to apply: {} (default: all)'.format(', '.join(kernels.KERNELS)))
+    add('--custom-kernel', type=kernel_from_text, metavar='"0 -1 0; -1 5 -1; 0 -1 0"',
+        help='apply a kernel of your own, too: rows of numbers separated by semicolons, at most 31 x 31')
+    add('--stride', type=bounded(int, 1, 1000), default=1, metavar='N',
+        help='move the kernel by N pixels from one output value to the next (default: %(default)s)')
+    add('--padding', choices=['SAME', 'VALID'], default='SAME',
+        help='SAME: pad the picture with zeros; VALID: only patches inside the picture (default: %(default)s)')
+    add_output_dir(parser)
+    add('--no-show', action='store_true', help='only save the figures, open no window')
+    return parser.parse_args(arguments)
+
+
+def chosen_kernels(flags, picture_shape):
+    """Returns the chosen kernels of the lecture and the user's own, {'custom': matrix} or {}.
+
+    Raises UserError if padding is VALID and one of them is larger than the picture.
+    """
+    matrices = {name: kernels.KERNELS[name] for name in flags.kernels}
+    custom = {} if flags.custom_kernel is None else {'custom': flags.custom_kernel}
+    height, width, _ = picture_shape
+    for matrix in itertools.chain(matrices.values(), custom.values()):
+        if flags.padding == 'VALID' and (matrix.shape[0] > height or matrix.shape[1] > width):
+            raise utils.UserError('{}: {} x {} pixels are too few for a kernel of {} x {}; use --padding SAME'.format(
+                flags.image, height, width, *matrix.shape))
+    return matrices, custom
+
+
+def parse_convnet_flags(docstring, arguments=None):
+    """Returns the flags of lesson 2."""
+    parser = ArgumentParser(docstring)
+    add = parser.add_argument
+    add('--epochs', type=bounded(int, 1), default=10, metavar='N',
+        help='train until every training image was seen N times, earlier runs included (default: %(default)s)')
+    add('--batch-size', type=bounded(int, 1, 4096), default=128, metavar='N',
+        help='images in one training step (default: %(default)s)')
+    add('--learning-rate', type=bounded(float, 0, 1, exclusive=True), default=1e-3, metavar='X',
+        help='initial learning rate of Adam (default: %(default)s)')
+    add('--lr-decay', type=bounded(float, 0, 1, exclusive=True), default=0.95, metavar='X',
+        help='multiply the learning rate by X after each epoch; 1: constant (default: %(default)s)')
+    add('--keep-prob', type=bounded(float, 0.001, 1), default=0.75, metavar='X',
+        help='probability that dropout keeps a unit of fc; 1: no dropout (default: %(default)s)')
+    add('--init-stddev', type=bounded(float, 0, 10), default=0, metavar='X',
+        help='standard deviation of all initial weights and biases; 0: weights sqrt(2 / inputs of a unit), '
+             'ten times smaller in conv1, and biases 0 (default: %(default)s)')
+    add('--ema-decay', type=bounded(float, 0, 0.999999), default=0.99, metavar='X',
+        help='evaluate with an exponential moving average of the weights; 0: with the weights '
+             'themselves (default: %(default)s)')
+    add('--augment', type=bounded(float, 0, 10), default=1.0, metavar='PIXELS',
+        help='augmentation: shift, stretch, rotate and bend each training image by about so many pixels; '
+             '0: none (default: %(default)s)')
+    add('--conv1', choices=['learned', 'hand-coded'], default='learned',
+        help='hand-coded: conv1 has the kernels of kernels.py and does not learn (default: %(default)s)')
+    add('--seed', type=bounded(int, 0, 2**31 - 1), default=0, metavar='N',
+        help='random seed: initial weights, order, augmentation, dropout (default: %(default)s)')
+    add('--name', type=run_name, default='convnet_mnist',
+        help='name of the run: it writes to checkpoints/NAME, graphs/NAME and figures/NAME (default: %(default)s)')
+    add_output_dir(parser)
+    add('--data-dir', default=utils.MNIST_DIR, metavar='DIR',
+        help='MNIST or another dataset in its format (default: data/mnist)')
+    add('--device', choices=['auto', 'cpu', 'gpu'], default='auto',
+        help='auto: the GPU if there is one (default: %(default)s)')
+    add('--bf16', action='store_true',
+        help='compute in bfloat16 where processor and TensorFlow support it: faster, less precise')
+    add('--restart', action='store_true',
+        help='begin anew; what the run NAME wrote so far moves to NAME.1, NAME.2, ...')
+    add('--predict', nargs='+', metavar='FILE', help='do not train; read these pictures of one digit each')
+    return parser.parse_args(arguments)
+
+
+def add_output_dir(parser):
+    parser.add_argument('--output-dir', default=utils.HERE, metavar='DIR',
+                        help='where checkpoints/, graphs/ and figures/ are (default: the folder of this script)')
+
+
+def bounded(kind, low, high=math.inf, exclusive=False):
+    """Returns a type for add_argument: an int or a float from low (exclusive: above low) to high."""
     expected = '{}{}{}'.format('a whole number' if kind is int else 'a number',
-                               ' above {}'.format(low) if above else ' of at least {}'.format(low),
+                               ' above {}'.format(low) if exclusive else ' of at least {}'.format(low),
                                '' if high == math.inf else ' and at most {}'.format(high))
 
     def convert(text):
@@ -137,84 +176,28 @@ def number(kind, low, high=math.inf, above=False):
             value = kind(text)
         except ValueError:
             value = math.nan
-        if not (low <= value <= high) or value == math.inf or (above and value == low):
+        if not (low <= value <= high) or value == math.inf or (exclusive and value == low):
             raise argparse.ArgumentTypeError('expected {}, found {!r}'.format(expected, text))
         return value
     return convert
 
 
-def parse_filters_flags(description, arguments=None):
-    parser = Flags(description)
-    parser.add_argument('--image', default=os.path.join(utils.HERE, 'data', 'chihuahua.jpg'),
-                        help='the picture to filter')
-    parser.add_argument('--kernels', nargs='+', metavar='NAME', choices=list(kernels.KERNELS),
-                        default=list(kernels.KERNELS), help='which kernels to apply')
-    parser.add_argument('--custom', type=custom_kernel, metavar='"0 -1 0; -1 5 -1; 0 -1 0"',
-                        help='a kernel of your own, rows separated by semicolons, up to 31 x 31; '
-                             'write --custom="-1,0,1" if it begins with a minus and has no space')
-    parser.add_argument('--stride', type=number(int, 1, 1000), default=1,
-                        help='take every N-th pixel, in both directions')
-    parser.add_argument('--padding', choices=['SAME', 'VALID'], default='SAME',
-                        help='SAME: zeros around the picture; VALID: only where the kernel fits')
-    parser.add_argument('--output', default=os.path.join(utils.HERE, 'figures', 'basic_filters.png'),
-                        help='the figure to write; conv_ops.png is written beside it')
-    parser.add_argument('--log-dir', default=os.path.join(utils.HERE, 'graphs', 'basic_filters'),
-                        help='where to write the graph and the pictures for TensorBoard')
-    parser.add_argument('--no-show', action='store_true', help='open no window')
-    return parser.parse_args(arguments)
+def run_name(text):
+    """A type for add_argument: a name that is a folder's name on every system."""
+    if not re.fullmatch(r'[A-Za-z0-9._-]*[A-Za-z0-9_-]', text) or text == LESSON_1_NAME:
+        raise argparse.ArgumentTypeError('expected letters, digits, dots, dashes and underscores, no dot at the end, '
+                                         'and not {}, which is lesson 1; found {!r}'.format(LESSON_1_NAME, text))
+    return text
 
 
-def parse_convnet_flags(description, arguments=None):
-    flags = Flags(description)
-    add = flags.add_argument
-    add('--epochs', type=number(int, 1), default=10, help='how many times to see every training digit, in all')
-    add('--batch-size', type=number(int, 1, 4096), default=128, help='images per step')
-    add('--learning-rate', type=number(float, 0, 1, above=True), default=1e-3, help='of Adam, in epoch 1')
-    add('--decay', type=number(float, 0, 1, above=True), default=0.95,
-        help='the learning rate shrinks by this factor after each epoch; 1: it stays')
-    add('--keep-prob', type=number(float, 0.001, 1), default=0.75,
-        help='share of the 1024 units that dropout keeps; 1: no dropout')
-    add('--stddev', type=number(float, 0, 10), default=0,
-        help='standard deviation of all initial weights; 0: sqrt(2 / inputs), for each layer its own')
-    add('--average', type=number(float, 0, 0.999999), default=0.99,
-        help='decay of the moving average of the weights, with which it is evaluated; 0: no average')
-    add('--distort', type=number(float, 0, 10), default=1.0,
-        help='shift, stretch, turn and bend each training digit by about so many pixels; 0: leave it as it is')
-    add('--conv1', choices=['learned', 'hand-coded'], default='learned',
-        help='hand-coded: its kernels are those of kernels.py, and stay as they are')
-    add('--seed', type=number(int, 0, 2**31 - 1), default=0, help='of everything random')
-    add('--data-dir', default=utils.MNIST_DIR, help='MNIST, or any data set in its format')
-    add('--checkpoint-dir', default=os.path.join(utils.HERE, 'checkpoints', 'convnet_mnist'),
-        help='where training is saved, and found again by the next run')
-    add('--log-dir', help='for TensorBoard; if not given, a folder in graphs with the name of the checkpoints\' folder')
-    add('--figure-dir', default=os.path.join(utils.HERE, 'figures'), help='for the figures')
-    add('--device', choices=['auto', 'cpu', 'gpu'], default='auto', help='auto: the GPU if there is one')
-    add('--bf16', action='store_true',
-        help='compute in bfloat16, faster, where processor and TensorFlow can; else in float32')
-    add('--restart', action='store_true', help='move earlier checkpoints and logs aside and start anew')
-    add('--dry-run', action='store_true', help='one batch through everything, in seconds; keeps nothing')
-    add('--predict', nargs='+', metavar='FILE', help='do not train: read these pictures of one digit each')
-    values = flags.parse_args(arguments)
-    if values.log_dir is None:  # so that two runs with checkpoints of their own do not share a curve
-        values.log_dir = os.path.join(utils.HERE, 'graphs', os.path.basename(os.path.abspath(values.checkpoint_dir)))
-    return values
-
-
-def matrix_from_text(text):
-    """'0 -1 0; -1 5 -1; 0 -1 0' -> float32 [h, w], up to 31x31 numbers below a million; ValueError otherwise."""
-    rows = [[float(number) for number in row.replace(',', ' ').split()] for row in text.strip(' ;').split(';')]
-    if not (1 <= len(rows) <= 31 and 1 <= len(rows[0]) <= 31):
-        raise ValueError('not from 1 x 1 to 31 x 31 numbers')
-    if any(len(row) != len(rows[0]) for row in rows):
-        raise ValueError('rows of different length')
-    if not all(abs(number) < 1e6 for row in rows for number in row):
-        raise ValueError('numbers beyond a million')
-    return np.float32(rows)
-
-
-def custom_kernel(text):
+def kernel_from_text(text):
+    """A type for add_argument: '0 -1 0; -1 5 -1; 0 -1 0' -> float32 [h, w], 1 x 1 to 31 x 31, below a million."""
     try:
-        return matrix_from_text(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(
-            'expected rows of numbers like "0 -1 0; -1 5 -1; 0 -1 0", found {!r}: {}'.format(text, error))
+        rows = [[float(number) for number in row.replace(',', ' ').split()] for row in text.strip(' ;').split(';')]
+    except ValueError:
+        rows = [[]]
+    if not (1 <= len(rows) <= 31 and 1 <= len(rows[0]) <= 31 and all(len(row) == len(rows[0]) for row in rows)
+            and all(abs(number) < 1e6 for row in rows for number in row)):
+        raise argparse.ArgumentTypeError('expected rows of equal length like "0 -1 0; -1 5 -1; 0 -1 0", at most 31 x 31 '
+                                         'numbers below a million, found {!r}'.format(text))
+    return np.float32(rows)

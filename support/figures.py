@@ -1,209 +1,288 @@
-"""What the lessons show of their results: tables on the terminal, figures saved as PNG.
-
-matplotlib is imported when the first figure is drawn; it takes half a second.
-"""
+"""Everything that is drawn."""
+import io
 import os
 
+BACKEND = os.environ.pop('MPLBACKEND', None)  # for show_windows; a name that does not work would stop the import
+
 import numpy as np
+import tensorflow.compat.v1 as tf
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from matplotlib.ticker import NullLocator
+from PIL import Image
 
+import kernels
 import utils
-from support import cli
+from support import outputs, tables
+
+FILTERS = ['basic_filters', 'conv_ops']  # of lesson 1
+RESULTS = ['learned_kernels', 'activations', 'training_curve', 'confusion', 'mistakes']  # of lesson 2
 
 
-def print_layers(layers, variables):
-    """Prints each layer's output shape, weights and number of parameters. layers: {name: tensor}."""
-    print('{:16}{:>16}{:>20}{:>12}'.format('layer', 'output', 'weights', 'parameters'))
-    total = 0
-    for name, output in layers.items():
-        shapes = [variable.shape.as_list() for variable in variables
-                  if variable.op.name in (name + '/weights', name + '/biases')]
-        parameters = sum(int(np.prod(shape)) for shape in shapes)
-        total += parameters
-        print('{:16}{:>16}{:>20}{:>12,}'.format(name, ' x '.join(map(str, output.shape.as_list()[1:])),
-                                                ' x '.join(map(str, shapes[0])) if shapes else '', parameters))
-    print('{:52}{:>12,}\n'.format('in all', total))
+# ---- Lesson 1 ------------------------------------------------------------------------------------
+
+def to_uint8(values, matrix):
+    """Converts an output [height, width, 1 or 3] to uint8 for display, on one scale for all kernels.
+
+    A kernel that sums to 0 gives positive and negative values: 0 becomes grey, -1 black and 1 white. Of any
+    other, 0 becomes black and 1 white. What lies beyond is clipped; nothing is stretched to full contrast.
+    """
+    if tables.is_zero_sum(matrix):
+        values = 0.5 + 0.5 * values
+    return (np.clip(values, 0, 1) * 255).astype(np.uint8)
 
 
-def print_rows(rows, lecture, header=False):
-    """Prints rows of the table of epochs, beside the lecture's {epoch: test accuracy}."""
-    if header:
-        print('epoch  training loss  validation    test  lecture')
-    for row in rows:
-        print('{epoch:5}  {loss:13.4f}  {validation:10.4f}  {test:6.4f}  {:>7}'.format(
-            '{:.4f}'.format(lecture[row['epoch']]) if row['epoch'] in lecture else '', **row), flush=True)
+def scale_text(matrix):
+    return 'sum {:.3g}: {} is 0, white 1'.format(matrix.sum(), 'grey' if tables.is_zero_sum(matrix) else 'black')
 
 
-def print_predictions(names, probabilities):
-    """Prints the digit and the runner-up for each picture. probabilities: [n, 10]."""
-    width = max(len(name) for name in names)
-    print('{:{}}  digit  probability  runner-up'.format('picture', width))
-    for name, row in zip(names, probabilities):
-        second, first = np.argsort(row)[-2:]
-        print('{:{}}  {:5}  {:11.4f}  {} ({:.4f})'.format(name, width, first, row[first], second, row[second]))
+def filtered_pictures(values, matrices):
+    """values {'grey', 'rgb', 'operations'} of {name: output} -> a summary for TensorBoard's images."""
+    summary = tf.Summary()
+    for kind, by_name in values.items():
+        for name, output in by_name.items():
+            step = -(-max(output.shape[1:3]) // 1000)  # in TensorBoard a photo need not have every pixel
+            picture = to_uint8(output[0, ::step, ::step], matrices.get(name, kernels.KERNELS['emboss']))
+            summary.value.add(tag='{}/{}'.format(kind, name), image=image_summary(Image.fromarray(picture.squeeze())))
+    return summary
 
 
-def without_windows():
-    """To be called before the first figure by whoever will not call show_windows: no display is needed then."""
-    os.environ.pop('MPLBACKEND', None)  # a notebook's terminal inherits one that works only in the notebook
-    import matplotlib
-    matplotlib.use('Agg')
+def image_summary(image):
+    """A Pillow image -> tf.Summary.Image."""
+    file = io.BytesIO()
+    image.save(file, 'PNG')
+    return tf.Summary.Image(width=image.width, height=image.height, encoded_image_string=file.getvalue())
 
 
-def with_windows():
-    """To be called before the first figure by whoever will call show_windows."""
+def plot_filters(folder, flags, picture, grey_picture, values, matrices, detail):
+    """Saves the two figures of lesson 1, and prepares a window for each unless flags.no_show.
+
+    picture [height, width, 3] and grey_picture [height, width, 1]; values {'grey', 'rgb', 'operations'} of
+    {name: output}; matrices {name: kernel}; detail: row and column of the output to be magnified.
+    """
+    pyplot = choose_backend(flags.no_show)
+    identity = kernels.KERNELS['identity']
+    columns = [('original', size_text(picture), to_uint8(grey_picture, identity), to_uint8(picture, identity))]
+    for name, matrix in matrices.items():
+        grey, rgb = [to_uint8(values[kind][name][0], matrix) for kind in ('grey', 'rgb')]
+        lines = tables.matrix_lines(matrix) if max(matrix.shape) <= 3 else ['{} x {} numbers'.format(*matrix.shape)]
+        columns.append((name, '\n'.join([size_text(grey), scale_text(matrix)] + lines), grey, rgb))
+    height, width = values['grey'][name].shape[1:3]
+    detail = (detail[0] + 0.5) / height, (detail[1] + 0.5) / width
+    outputs.save_figure(plot_panels(pyplot.figure(), columns, detail), os.path.join(folder, FILTERS[0] + '.png'))
+    outputs.save_figure(plot_operations(pyplot.figure(), picture, values['operations']),
+                        os.path.join(folder, FILTERS[1] + '.png'))
+
+
+def plot_panels(figure, columns, detail):
+    """Columns of (title, caption, grey, RGB), five beside each other, and below each a detail magnified.
+
+    detail: its centre (y, x), from 0 to 1 of height and width.
+    """
+    blocks = [columns[start:start + 5] for start in range(0, len(columns), 5)]
+    height, width = columns[0][2].shape[:2]
+    panel = 2.1 * min(max(height / width, 0.4), 2.5)  # inches
+    figure.set_size_inches(11.2, len(blocks) * (2 * panel + 3.7))
+    grid = figure.add_gridspec(4 * len(blocks), 5, height_ratios=[panel, panel, 2.1, 1.3] * len(blocks),
+                               left=0.04, right=0.99, top=1 - 0.3 / figure.get_figheight(), bottom=0, hspace=0.06, wspace=0.06)
+    for block_index, block in enumerate(blocks):
+        for column, (title, caption, grey, rgb) in enumerate(block):
+            axes = [figure.add_subplot(grid[4 * block_index + row, column]) for row in range(3)]
+            show_picture(axes[0], grey)
+            show_picture(axes[1], rgb)
+            show_detail(axes[:2], axes[2], grey, detail)
+            axes[0].set_title(title, fontsize=13, fontweight='bold', loc='left')
+            axes[2].text(0, -0.04, caption, fontsize=8.5, va='top', family='monospace', transform=axes[2].transAxes)
+            if column == 0:
+                for axis, label in zip(axes, ('grey', 'RGB', 'grey, the framed detail')):
+                    axis.text(-0.04, 0.5, label, rotation=90, ha='right', va='center', transform=axis.transAxes)
+    return figure
+
+
+def show_picture(axis, picture):
+    """Shows uint8 [height, width, 1 or 3] without stretching its contrast."""
+    height, width = picture.shape[:2]
+    small = Image.fromarray(picture.squeeze(2) if picture.shape[2] == 1 else picture)
+    small = small.convert('RGB').reduce(max(min(height, width) // 1000, 1))  # of a photo, for speed
+    axis.imshow(small, extent=[-0.5, width - 0.5, height - 0.5, -0.5])
+    axis.axis('off')
+
+
+def show_detail(framed_axes, axis, picture, centre):
+    height, width = picture.shape[:2]
+    side = max(min(height, width) // 12, 4)
+    top = int(min(max(centre[0] * height - side / 2, 0), max(height - side, 0)))
+    left = int(min(max(centre[1] * width - side / 2, 0), max(width - side, 0)))
+    axis.imshow(picture[top:top + side, left:left + side].repeat(3, axis=2), interpolation='nearest')
+    axis.set(xticks=[], yticks=[])
+    for spine in axis.spines.values():
+        spine.set_color('goldenrod')
+    for framed in framed_axes:
+        framed.add_patch(Rectangle((left - 0.5, top - 0.5), side, side, fill=False, color='gold'))
+
+
+def plot_operations(figure, picture, operations):
+    """What the lecture's three operations make of a picture [height, width, 3] with the kernel emboss."""
+    captions = {
+        'original': 'the others: the kernel emboss,\nwith each of the operations',
+        'conv2d, all channel pairs': 'kernel [3, 3, 3, 3]: emboss in all nine channel\npairs. Wrong: each channel out is the sum of\n'
+                                     'red, green and blue: grey, and too bright',
+        'conv2d, diagonal': 'kernel [3, 3, 3, 3]: emboss from red to red,\ngreen to green, blue to blue, zeros elsewhere.\n'
+                            'Right: the colours stay',
+        'depthwise_conv2d': 'kernel [3, 3, 3, 1]: each channel by itself.\nThe same picture with 27 weights',
+        'conv2d, mixing': 'kernel [3, 3, 3, 3]: emboss times a weight\nfor each channel pair: new colours (sepia)',
+        'separable_conv2d': '[3, 3, 3, 1], then pointwise [1, 1, 3, 3].\nThe same picture with 27 + 9 = 36 weights'}
+    figure.set_size_inches(10, 2 * (3 * min(max(picture.shape[0] / picture.shape[1], 0.4), 2.5) + 1.2))
+    axes = figure.subplots(2, 3)
+    pictures = dict(original=picture, **{name: output[0] for name, output in operations.items()})
+    order = ['original', 'conv2d, diagonal', 'depthwise_conv2d',
+             'conv2d, all channel pairs', 'conv2d, mixing', 'separable_conv2d']
+    for axis, name in zip(axes.flat, order):
+        show_picture(axis, to_uint8(pictures[name], kernels.KERNELS['emboss']))
+        axis.set_title(name, fontsize=13, fontweight='bold', loc='left')
+        axis.text(0, -0.02, captions[name], fontsize=9, va='top', transform=axis.transAxes)
+    figure.subplots_adjust(left=0.01, right=0.99, top=0.96, bottom=0.08, hspace=0.28, wspace=0.05)
+    return figure
+
+
+def size_text(picture):
+    return '{} x {} pixels'.format(*picture.shape[:2])
+
+
+def choose_backend(no_show):
+    """Returns pyplot, with windows if there is a display and they are wanted."""
+    from matplotlib import pyplot  # half a second, which lesson 2 does without
     try:
-        from matplotlib import pyplot
-        pyplot.switch_backend(pyplot.get_backend())  # loads it
-    except (ImportError, ValueError):  # MPLBACKEND names a backend that does not work here
-        without_windows()
+        pyplot.switch_backend('agg' if no_show else BACKEND or pyplot.get_backend())
+    except (ImportError, ValueError):  # a backend that does not work here
+        pyplot.switch_backend('agg')
+    return pyplot
 
 
 def show_windows():
-    """Opens a window for each figure, where there is a display; else does nothing."""
+    """Opens a window for each figure of choose_backend's, where there is a display, and waits until they are closed."""
     from matplotlib import pyplot
     if pyplot.get_backend().lower() not in ('agg', 'cairo', 'pdf', 'pgf', 'ps', 'svg', 'template'):
+        print('Close the windows to end.', flush=True)
         pyplot.show()
+    pyplot.close('all')
 
 
-def check_target(path):
-    """Raises UserError unless a figure can be written there: over no picture but one that was written here."""
-    from PIL import Image
-    if not path.lower().endswith('.png'):
-        raise utils.UserError('{}: expected a name that ends in .png'.format(path))
-    with cli.writing(path):
-        os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
-    if os.path.exists(path):
-        try:
-            with Image.open(path) as old:
-                ours = old.info.get('Software') == 'lecture 07'
-        except Exception:  # whatever it is, it is no picture of ours
-            ours = False
-        if not ours:
-            raise utils.UserError('{}: exists, and is not a picture that this script made; '
-                                  'choose another name or move it away'.format(path))
+# ---- Lesson 2 ------------------------------------------------------------------------------------
 
+def plot_results(run, images, layers, test, probabilities):
+    """Saves the figures of lesson 2, sends them to TensorBoard, and the last hidden layer to its projector.
 
-def save_figure(figure, path):
-    """Writes a PNG, whole or not at all."""
-    check_target(path)
-    unfinished = '{}.{}.tmp'.format(path, os.getpid())
-    with cli.writing(path):
-        try:
-            figure.savefig(unfinished, format='png', dpi=100, metadata={'Software': 'lecture 07'})
-            os.replace(unfinished, path)
-        finally:
-            if os.path.exists(unfinished):
-                os.remove(unfinished)
-
-
-def draw_pictures(path, rows, detail=None):
-    """Saves a grid of pictures; rows of (title, caption, uint8 [height, width, 1 or 3]).
-
-    detail: a point (y, x), each from 0 to 1; every picture shows its surroundings magnified.
+    run: the TrainingRun; images: the placeholder; layers: {name: tensor} of the evaluation;
+    test: a Dataset; probabilities: their values [n, 10].
     """
-    from PIL import Image
-    from matplotlib import pyplot
-    columns = max(len(row) for row in rows)
-    figure, axes = pyplot.subplots(len(rows), columns, squeeze=False, figsize=(2.6 * columns, 3.1 * len(rows)))
-    for axis in axes.flat:
-        axis.axis('off')
-    for row, row_axes in zip(rows, axes):
-        for (title, caption, picture), axis in zip(row, row_axes):
-            if picture.shape[2] == 1:
-                picture = picture.repeat(3, axis=2)  # as RGB, matplotlib does not stretch the contrast
-            height, width = picture.shape[:2]
-            smaller = Image.fromarray(picture).reduce(max(min(height, width) // 1000, 1))  # of a photo, for speed
-            axis.imshow(smaller, extent=[-0.5, width - 0.5, height - 0.5, -0.5])
-            axis.set_title(title, fontsize=13, fontweight='bold', loc='left')
-            axis.text(0, -0.02, caption, fontsize=8, va='top', family='monospace', transform=axis.transAxes)
-            if detail:
-                add_detail(axis, picture, detail)
-    figure.tight_layout()
-    save_figure(figure, path)
+    first, *others = [name for name in layers if name in run.initial_kernels]  # the convolutional layers
+    values = run.activations(layers, images, utils.Dataset(test.images[:1], None))
+    plots = {
+        'learned_kernels': plot_kernels(run.initial_kernels[first], run.kernels(first)),
+        'activations': plot_activations(test.images[0], run.kernels(first),
+                                        {name: values[name][0] for name in [first] + others}),
+        'training_curve': plot_training_curve(run.history),
+        'confusion': plot_confusion(test.labels, probabilities.argmax(axis=1)),
+        'mistakes': plot_mistakes(test, probabilities)}
+    summary = tf.Summary()
+    for name, figure in plots.items():
+        path = os.path.join(run.folders.figures, name + '.png')
+        outputs.save_figure(figure, path)
+        with Image.open(path) as image:
+            summary.value.add(tag=name, image=image_summary(image))
+    run.log('train', summary)
+    hidden = list(layers)[-2]
+    sample = utils.Dataset(test.images[:1000], test.labels[:1000])
+    vectors = run.activations({hidden: layers[hidden]}, images, sample)[hidden]
+    run.log_embedding(hidden, vectors.reshape([len(vectors), -1]), sample)
 
 
-def add_detail(axis, picture, point):
-    from matplotlib.patches import Rectangle
-    height, width = picture.shape[:2]
-    side = max(min(height, width) // 12, 4)
-    top = int(min(max(point[0] * height - side / 2, 0), height - side))
-    left = int(min(max(point[1] * width - side / 2, 0), width - side))
-    inset = axis.inset_axes([0.6, 0, 0.4, 0.4])
-    inset.imshow(picture[max(top, 0):, max(left, 0):][:side, :side], interpolation='nearest')
-    inset.set(xticks=[], yticks=[])
-    for frame in inset.spines.values():
-        frame.set_color('gold')
-    axis.add_patch(Rectangle((left, top), side, side, fill=False, color='gold'))
-
-
-def draw_training_curve(path, rows, lecture):
-    """Saves validation and test accuracy by epoch, beside the lecture's {epoch: accuracy}."""
-    from matplotlib.figure import Figure
-    figure = Figure(figsize=(8, 5))
-    axis = figure.subplots()
-    epochs = [row['epoch'] for row in rows]
-    axis.plot(epochs, [row['test'] for row in rows], 'o-', color='C0', label='test')
-    axis.plot(epochs, [row['validation'] for row in rows], 's--', color='C1', markersize=4, label='validation')
-    shown = [epoch for epoch in lecture if epoch <= max(epochs[-1], 5)]
-    axis.plot(shown, [lecture[epoch] for epoch in shown], 'k^:', label="the lecture's test accuracy")
-    axis.set(xlabel='epochs', ylabel='accuracy', title='Accuracy by epoch')
-    axis.xaxis.get_major_locator().set_params(integer=True)
-    axis.grid(alpha=0.3)
-    axis.legend(loc='lower right')
-    save_figure(figure, path)
-
-
-def draw_kernels(path, before, after, hand_coded):
-    """Saves conv1's kernels [5, 5, 1, 32] before and after training, above the {name: matrix} of lesson 1."""
-    from matplotlib.figure import Figure
+def plot_kernels(before, after):
+    """Kernels [h, w, in, out] before and after training, seen from the first channel in, above those of lesson 1."""
     figure = Figure(figsize=(11, 5.2))
     grid = figure.add_gridspec(2, 2, height_ratios=[2.5, 1], left=0.02, right=0.98, top=0.93, bottom=0.06, hspace=0.3)
-    for place, title, kernels in [(grid[0, 0], 'conv1 before training', before),
-                                  (grid[0, 1], 'conv1 after training', after)]:
-        kernels = np.moveaxis(kernels[:, :, 0], 2, 0)
-        kernels = kernels / np.maximum(abs(kernels).max(axis=(1, 2), keepdims=True), 1e-9)
-        draw_tiles(figure.add_subplot(place), title, kernels, columns=8, low=-1, high=1)
-    row = grid[1, :].subgridspec(1, len(hand_coded))
-    for index, (name, matrix) in enumerate(hand_coded.items()):
+    for place, title, values in (grid[0, 0], 'conv1 before training', before), (grid[0, 1], 'conv1 after training', after):
+        show_tiles(figure.add_subplot(place), title, normalized_kernels(values), columns=8)
+    row = grid[1, :].subgridspec(1, len(kernels.KERNELS))
+    for index, (name, matrix) in enumerate(kernels.KERNELS.items()):
         axis = figure.add_subplot(row[index])
-        axis.imshow(matrix / abs(matrix).max(), cmap='gray', vmin=-1, vmax=1)
+        axis.imshow(normalized_kernels(kernels.grey_kernel(matrix))[0], cmap='gray', vmin=0, vmax=1)
         axis.set(xticks=[], yticks=[], xlabel=name)
         if index == 0:
             axis.set_title('hand-coded, from lesson 1', fontweight='bold', loc='left')
-    figure.text(0.98, 0.33, 'each kernel: white its largest magnitude if positive, black if negative, grey 0',
-                ha='right', fontsize=9)
-    save_figure(figure, path)
+    figure.text(0.98, 0.33, 'each kernel on its own scale: grey 0, white positive, black negative', ha='right', fontsize=9)
+    return figure
 
 
-def draw_activations(path, image, conv1, conv2):
-    """Saves what conv1 [28, 28, 32] and conv2 [14, 14, 64] answer to one image [28, 28]."""
-    from matplotlib.figure import Figure
-    figure = Figure(figsize=(11.5, 6.6))
-    grid = figure.add_gridspec(1, 3, width_ratios=[1.2, 1.5, 3], left=0.02, right=0.98, top=0.94, bottom=0.06)
-    draw_tiles(figure.add_subplot(grid[0]), 'a test digit', image[np.newaxis], 1, 0, 255)
-    for place, title, layer, columns in [(grid[1], 'conv1: 32 answers, 28 x 28', conv1, 4),
-                                         (grid[2], 'conv2: 64 answers, 14 x 14', conv2, 8)]:
-        draw_tiles(figure.add_subplot(place), title, np.moveaxis(layer, 2, 0), columns, 0, layer.max())
-    figure.text(0.02, 0.02, 'one square for each kernel: black 0 (relu cuts off what is below), '
-                            'white the strongest answer of the layer', fontsize=9)
-    save_figure(figure, path)
+def plot_activations(image, conv1_kernels, layers):
+    """An image [h, w], conv1's kernels [h, w, in, out] each beside its activation, and the other layers' activations.
+
+    layers: {name: activations [h, w, channels]}, conv1 first.
+    """
+    figure = Figure(figsize=(3 + 5.5 * len(layers), 7))
+    grid = figure.add_gridspec(1, 1 + len(layers), width_ratios=[0.35] + [1] * len(layers), left=0.02, right=0.98,
+                               top=0.92, bottom=0.07, wspace=0.06)
+    show_tiles(figure.add_subplot(grid[0]), 'a test digit', image[np.newaxis] / 255, columns=1)
+    for index, (name, activations) in enumerate(layers.items()):
+        tiles = np.sqrt(np.moveaxis(activations, 2, 0) / max(activations.max(), 1e-9))
+        count, height, width = tiles.shape
+        title = '{}: {} activations of {} x {}'.format(name, count, height, width)
+        columns = 8
+        if index == 0:
+            left = normalized_kernels(conv1_kernels)
+            rows_of, columns_of = [np.arange(size) * left.shape[1 + axis] // size
+                                   for axis, size in enumerate((height, width))]
+            tiles = np.concatenate([left[:, rows_of][:, :, columns_of], tiles], axis=2)
+            title, columns = '{}: {} kernels, each beside its activation'.format(name, count), 4
+        show_tiles(figure.add_subplot(grid[1 + index]), title, tiles, columns, gap=max(2, height // 9))
+    figure.text(0.02, 0.02, 'activations: black 0, white the largest of the layer; the brightness is the square root, so that '
+                            'weak ones are seen', fontsize=9)
+    return figure
 
 
-def draw_tiles(axis, title, tiles, columns, low, high):
-    """Shows tiles [n, h, w] in rows of so many columns, with white lines between them; low is black, high is white."""
-    count, h, w = tiles.shape
-    sheet = np.full([-(-count // columns) * (h + 1) - 1, columns * (w + 1) - 1], np.nan)
+def normalized_kernels(values):
+    """[h, w, in, out] -> [out, h, w]: the first channel in, from 0 (negative) over 0.5 to 1 (positive), each on its own scale."""
+    tiles = np.moveaxis(values[:, :, 0], 2, 0)
+    return 0.5 + 0.5 * tiles / np.maximum(np.abs(tiles).max(axis=(1, 2), keepdims=True), 1e-9)
+
+
+def show_tiles(axis, title, tiles, columns, gap=1):
+    """Shows tiles [n, h, w], 0 to 1, in rows of so many columns, with white lines between them."""
+    count, height, width = tiles.shape
+    canvas = np.full([-(-count // columns) * (height + gap) - gap, columns * (width + gap) - gap], np.nan)
     for index, tile in enumerate(tiles):
-        y, x = index // columns * (h + 1), index % columns * (w + 1)
-        sheet[y:y + h, x:x + w] = tile
-    axis.imshow(sheet, cmap='gray', vmin=low, vmax=high)
+        y, x = index // columns * (height + gap), index % columns * (width + gap)
+        canvas[y:y + height, x:x + width] = tile
+    axis.imshow(canvas, cmap='gray', vmin=0, vmax=1)
     axis.set_title(title, fontweight='bold', loc='left')
     axis.axis('off')
 
 
-def draw_confusion(path, labels, predicted):
-    """Saves how often each digit was read as which. labels, predicted: [n]."""
-    from matplotlib.figure import Figure
+def plot_training_curve(history):
+    """Validation and test accuracy by epoch, beside the lecture's, on a logit scale: .9, .99 and .999 are equally far apart."""
+    figure = Figure(figsize=(8, 5))
+    axis = figure.subplots()
+    epochs = [row['epoch'] for row in history]
+    shown = [epoch for epoch in tables.LECTURE_ACCURACY if epoch <= max(epochs[-1], 5)]
+    axis.plot(epochs, [row['test'] for row in history], 'o-', color='C0', label='test')
+    axis.plot(epochs, [row['validation'] for row in history], 's--', color='C1', markersize=4, label='validation')
+    axis.plot(shown, [tables.LECTURE_ACCURACY[epoch] for epoch in shown], 'k^:', label="the lecture's test accuracy")
+    axis.set(xlabel='epochs', ylabel='accuracy (logit scale)', title='Accuracy by epoch')
+    axis.set_yscale('logit', nonpositive='clip')
+    low, high = axis.get_ylim()
+    ticks = [tick for tick in (.1, .2, .5, .8, .9, .95, .98, .99, .995, .998, .999) if low <= tick <= high]
+    axis.set_yticks(ticks)
+    axis.set_yticklabels(['{:g}'.format(tick) for tick in ticks])
+    axis.yaxis.set_minor_locator(NullLocator())
+    axis.xaxis.get_major_locator().set_params(integer=True)
+    axis.grid(alpha=0.3)
+    axis.legend(loc='best')
+    return figure
+
+
+def plot_confusion(labels, predicted):
+    """How often each digit was read as which. labels, predicted: [n]."""
     counts = np.zeros([10, 10], int)
     np.add.at(counts, (labels, predicted), 1)
     mistakes = counts * (1 - np.eye(10, dtype=int))
@@ -214,54 +293,45 @@ def draw_confusion(path, labels, predicted):
         if count:
             axis.text(x, y, count, ha='center', va='center',
                       fontsize=9 if x == y else 12, color='0.5' if x == y else 'k')
-    axis.set(xticks=range(10), yticks=range(10), xlabel='read as', ylabel='digit',
+    axis.set(xticks=range(10), yticks=range(10), xlabel='read as', ylabel='label',
              title='{} of {:,} test digits misread'.format(mistakes.sum(), len(labels)))
     figure.tight_layout()
-    save_figure(figure, path)
+    return figure
 
 
-def draw_mistakes(path, digits, probabilities):
-    """Saves the 25 digits whose true label got the least probability, [n, 10]."""
+def plot_mistakes(dataset, probabilities):
+    """The 25 digits whose label got the lowest probability, [n, 10]."""
     predicted = probabilities.argmax(axis=1)
-    wrong = np.flatnonzero(predicted != digits.labels)
-    worst = wrong[np.argsort(probabilities[wrong, digits.labels[wrong]])][:25]
-    captions = ['{}, read as {} ({:.3f})'.format(digits.labels[each], predicted[each],
-                                                 probabilities[each, predicted[each]]) for each in worst]
-    draw_captioned(path, 'The worst mistakes: label, what was read, and its probability',
-                   digits.images[worst], captions)
+    wrong = np.flatnonzero(predicted != dataset.labels)
+    worst = wrong[np.argsort(probabilities[wrong, dataset.labels[wrong]])][:25]
+    captions = ['{}, read as {} ({:.3f})'.format(dataset.labels[index], predicted[index],
+                                                 probabilities[index, predicted[index]]) for index in worst]
+    return plot_captioned('The worst mistakes: the label, what was read, and its probability',
+                          dataset.images[worst], captions)
 
 
-def draw_predictions(path, names, images, probabilities):
-    """Saves what the network saw of each picture, images [n, 28, 28], and what it read."""
-    captions = ['{}\n{} ({:.3f})'.format(os.path.basename(name), row.argmax(), row.max())
+def plot_predictions(flags, images, probabilities):
+    """Saves what the network saw of each picture, images [n, h, w], and what it read."""
+    folder = outputs.run_folders(flags.output_dir, flags.name).figures
+    (path,) = outputs.check_figures(folder, ['predictions'])
+    names = [os.path.basename(name) for name in flags.predict]
+    names = [name if len(name) <= 22 else name[:10] + '...' + name[-9:] for name in names]
+    captions = ['{}\n{} ({:.3f})'.format(name.replace('$', r'\$'), row.argmax(), row.max())
                 for name, row in zip(names, probabilities)]
-    draw_captioned(path, 'What the network saw, what it read, and its probability', images, captions)
+    outputs.save_figure(plot_captioned('What the network saw, what it read, and its probability', images, captions), path)
+    print('\nWhat the network saw  {}'.format(tables.relative(path)))
 
 
-def draw_captioned(path, title, images, captions):
-    from matplotlib.figure import Figure
+def plot_captioned(title, images, captions):
     rows = max(1, -(-len(images) // 5))
-    figure = Figure(figsize=(9, 0.6 + 2 * rows))
+    figure = Figure(figsize=(9, 0.6 + 2.2 * rows), constrained_layout=True)
     axes = figure.subplots(rows, 5, squeeze=False)
     for axis in axes.flat:
         axis.axis('off')
     for axis, image, caption in zip(axes.flat, images, captions):
-        axis.axis('on')  # a frame, which shows where in the 28 x 28 pixels the digit stands
+        axis.axis('on')  # a frame, which shows where in the image the digit is
         axis.set(xticks=[], yticks=[])
         axis.imshow(image, cmap='Greys', vmin=0, vmax=255)
         axis.set_title(caption, fontsize=9)
     figure.suptitle(title, fontweight='bold')
-    figure.tight_layout(rect=[0, 0, 1, 1 - 0.1 / (0.6 + 2 * rows)])
-    save_figure(figure, path)
-
-
-def as_summary(paths):
-    """{name: PNG file} -> a summary for TensorBoard's images."""
-    import tensorflow.compat.v1 as tf
-    from PIL import Image
-    values = []
-    for name, path in paths.items():
-        with Image.open(path) as picture, open(path, 'rb') as file:
-            values.append(tf.Summary.Value(tag=name, image=tf.Summary.Image(
-                width=picture.width, height=picture.height, encoded_image_string=file.read())))
-    return tf.Summary(value=values)
+    return figure

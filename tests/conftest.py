@@ -1,4 +1,4 @@
-"""What the tests share: the project's files as modules, small data sets, and scripts run as a user runs them."""
+"""What the tests share: the project's files as modules, small datasets, and scripts run as a user runs them."""
 import collections
 import gzip
 import importlib
@@ -13,6 +13,10 @@ ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 sys.path.insert(0, ROOT)
 import utils  # noqa: E402
 from support import cli  # noqa: E402
+
+FIGURES = ['learned_kernels', 'activations', 'training_curve', 'confusion', 'mistakes']  # of lesson 2
+BOXES = {'data', 'conv1', 'pool1', 'conv2', 'pool2', 'fc', 'dropout', 'softmax_linear', 'loss', 'train', 'global_step',
+         'moving_average', 'evaluation', 'histograms', 'checkpoint'}  # of its graph in TensorBoard
 
 
 def pytest_addoption(parser):
@@ -36,18 +40,18 @@ def mnist():
 
 
 def write_idx(path, array):
-    """Writes uint8 [n, 28, 28] or [n] as an IDX file, gzipped if the name says so."""
+    """Writes uint8 [n, height, width] or [n] as an IDX file, gzipped if the name says so."""
     header = bytes([0, 0, 8, array.ndim]) + np.array(array.shape, '>u4').tobytes()
     with (gzip.open if str(path).endswith('.gz') else open)(str(path), 'wb') as file:
         file.write(header + array.tobytes())
 
 
-def write_small_data(folder):
-    """A data set of 660 training, 60 validation and 130 test digits."""
+def write_small_data(folder, resize=lambda images: images):
+    """A dataset of 660 training, 60 validation and 130 test digits. resize: images -> images."""
     whole = utils.read_mnist(utils.MNIST_DIR)
     os.makedirs(folder)
     for name, digits, count in ('train', whole.train, 720), ('t10k', whole.test, 130):
-        write_idx(os.path.join(folder, name + '-images-idx3-ubyte'), digits.images[:count])
+        write_idx(os.path.join(folder, name + '-images-idx3-ubyte'), resize(digits.images[:count]))
         write_idx(os.path.join(folder, name + '-labels-idx1-ubyte'), digits.labels[:count])
 
 
@@ -79,8 +83,7 @@ def user_environment(changes=None):
 def real_epoch(tmp_path_factory):
     """The README's main command on the real data, one epoch: its result, and the folder that holds all it wrote."""
     folder = tmp_path_factory.mktemp('real')
-    result = run_script('07_convnet_mnist.py', '--epochs', 1, '--checkpoint-dir', folder / 'checkpoints',
-                        '--log-dir', folder / 'graphs', '--figure-dir', folder / 'figures')
+    result = run_script('07_convnet_mnist.py', '--epochs', 1, '--output-dir', folder)
     return collections.namedtuple('RealEpoch', 'stdout stderr folder')(result.stdout, result.stderr, folder)
 
 
@@ -90,11 +93,11 @@ Result = collections.namedtuple('Result', 'returncode stdout stderr')
 def run_here(lesson, capfd, *arguments, check=0):
     """The same within this process and in a graph of its own, which saves the seconds of TensorFlow's import."""
     capfd.readouterr()
+    parse = cli.parse_filters_flags if lesson.__name__ == '07_basic_filters' else cli.parse_convnet_flags
     status = 0
     try:
         with lesson.tf.Graph().as_default(), cli.errors_in_one_line():
-            parse = cli.parse_filters_flags if 'filters' in lesson.__name__ else cli.parse_convnet_flags
-            lesson.main(parse('', [str(each) for each in arguments]))
+            lesson.main(parse(lesson.__doc__, [str(each) for each in arguments]))
     except SystemExit as stop:
         status = stop.code
     result = Result(status, *capfd.readouterr())
@@ -104,9 +107,8 @@ def run_here(lesson, capfd, *arguments, check=0):
 
 @pytest.fixture
 def convnet_flags(tmp_path, small_data):
-    """Lesson 2 on the small data set, with all it writes under tmp_path."""
-    return ['--data-dir', small_data, '--checkpoint-dir', tmp_path / 'checkpoints',
-            '--log-dir', tmp_path / 'graphs', '--figure-dir', tmp_path / 'figures']
+    """Lesson 2 on the small dataset, with all it writes under tmp_path."""
+    return ['--data-dir', small_data, '--output-dir', tmp_path]
 
 
 @pytest.fixture
@@ -117,7 +119,7 @@ def convnet(lesson2, capfd, convnet_flags):
 @pytest.fixture
 def filters_flags(tmp_path):
     """Lesson 1 with all it writes under tmp_path."""
-    return ['--no-show', '--output', tmp_path / 'figures' / 'grid.png', '--log-dir', tmp_path / 'graphs']
+    return ['--no-show', '--output-dir', tmp_path]
 
 
 @pytest.fixture

@@ -1,9 +1,9 @@
-"""Test accuracy of lesson 2 by epoch: mean and standard deviation over several seeds, as Markdown.
+"""Accuracy of lesson 2 by epoch: mean and standard deviation over several seeds, as Markdown.
 
     python tests/benchmarks/accuracy.py --seeds 5 --epochs 10
-    python tests/benchmarks/accuracy.py --ingredients --seeds 3 --epochs 10
+    python tests/benchmarks/accuracy.py --seeds 3 --epochs 10 --recipes default hand-coded course
 
-Each seed is one run, kept in --folder: the same command again continues, or only prints.
+Each seed of a recipe is one run, which is kept: the same command again continues it, or only prints.
 Flags that it does not know go to the lesson.
 """
 import argparse
@@ -14,33 +14,34 @@ import sys
 
 import rounds
 
-INGREDIENTS = {
-    'all, the default': [],
-    'without the average of the weights': ['--average', '0'],
-    'without distortions': ['--distort', '0'],
-    'without the shrinking rate': ['--decay', '1'],
-    'without dropout': ['--keep-prob', '1'],
-    'without scaled initial weights': ['--stddev', '1'],
-    'dropout alone: the lecture\'s recipe': ['--average', '0', '--distort', '0', '--decay', '1', '--stddev', '1'],
+RECIPES = {
+    'default': [],
+    'no-moving-average': ['--ema-decay', '0'],
+    'no-augmentation': ['--augment', '0'],
+    'constant-rate': ['--lr-decay', '1'],
+    'no-dropout': ['--keep-prob', '1'],
+    'init-stddev-1': ['--init-stddev', '1'],
+    'course': ['--init-stddev', '1', '--ema-decay', '0', '--augment', '0', '--lr-decay', '1'],
+    'hand-coded': ['--conv1', 'hand-coded'],
 }
+EPOCHS = [1, 2, 3, 5, 10, 25, 40, 50]  # the lecture's
 
 
-def test_accuracies(folder, seed, epochs, flags):
-    """Runs the lesson and returns {epoch: test accuracy}."""
-    name = '_'.join([flag.lstrip('-') for flag in flags if os.sep not in flag] + ['seed', str(seed)])
-    run = os.path.join(folder, name)
-    command = [sys.executable, os.path.join(rounds.ROOT, '07_convnet_mnist.py'), '--epochs', str(epochs),
-               '--seed', str(seed), '--checkpoint-dir', run, '--log-dir', os.path.join(run, 'graphs'),
-               '--figure-dir', run] + flags
+def run_seed(recipe, seed, options, flags):
+    """Runs the lesson and returns {epoch: {'validation': accuracy, 'test': accuracy}}."""
+    name = '-'.join([recipe] + [flag.strip('-') for flag in flags if os.sep not in flag] + ['seed', str(seed)])
+    command = [sys.executable, rounds.LESSON_2, '--epochs', str(options.epochs), '--seed', str(seed), '--name', name,
+               '--output-dir', options.output_dir] + RECIPES[recipe] + flags
     process = subprocess.Popen(command, stdout=subprocess.PIPE, universal_newlines=True,
                                env=dict(os.environ, PYTHONUNBUFFERED='1'))
-    found = {}
-    for epoch, test in rounds.table_rows(process.stdout):
-        found[epoch] = test
-        print('seed {}  epoch {:2}  {:.4f}  {}'.format(seed, epoch, test, ' '.join(flags)), file=sys.stderr, flush=True)
+    accuracies = {}
+    for row in rounds.table_rows(process.stdout):
+        accuracies[row['epoch']] = row
+        print('{}  epoch {epoch:2}  validation {validation:.4f}  test {test:.4f}'.format(name, **row),
+              file=sys.stderr, flush=True)
     if process.wait():
         raise SystemExit('{} ended with status {}'.format(' '.join(command), process.returncode))
-    return found
+    return accuracies
 
 
 def mean_and_deviation(values):
@@ -51,15 +52,13 @@ def mean_and_deviation(values):
 
 
 def main(options, flags):
-    recipes, epochs = {'mean ± standard deviation': []}, [1, 2, 3, 5, 10, 25, 40, 50]  # the lecture's
-    if options.ingredients:
-        recipes, epochs = INGREDIENTS, [1, 10]
-    shown = [epoch for epoch in epochs if epoch <= options.epochs]
-    lines = ['| epochs | {} |'.format(' | '.join(map(str, shown))), '|---|' + '---|' * len(shown)]
-    for name, more in recipes.items():
-        runs = [test_accuracies(options.folder, seed, options.epochs, more + flags) for seed in range(options.seeds)]
-        lines.append('| {} | {} |'.format(name, ' | '.join(mean_and_deviation([run[epoch] for run in runs])
-                                                           for epoch in shown)))
+    shown = [epoch for epoch in EPOCHS if epoch <= options.epochs]
+    lines = ['| recipe | images | {} |'.format(' | '.join(map(str, shown))), '|---|---|' + '---|' * len(shown)]
+    for recipe in options.recipes:
+        runs = [run_seed(recipe, seed, options, flags) for seed in range(options.seeds)]
+        for images in 'validation', 'test':
+            lines.append('| {} | {} | {} |'.format(recipe, images, ' | '.join(
+                mean_and_deviation([run[epoch][images] for run in runs]) for epoch in shown)))
     print('\n'.join(lines))
 
 
@@ -67,7 +66,8 @@ if __name__ == '__main__':
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('--seeds', type=int, default=5)
     parser.add_argument('--epochs', type=int, default=10)
-    parser.add_argument('--ingredients', action='store_true', help='what each ingredient of the recipe gives')
-    parser.add_argument('--folder', default=os.path.join(rounds.ROOT, 'checkpoints', 'accuracy'),
+    parser.add_argument('--recipes', nargs='+', choices=list(RECIPES), default=['default'], metavar='RECIPE',
+                        help=', '.join('{} ({})'.format(name, ' '.join(more)) for name, more in RECIPES.items()))
+    parser.add_argument('--output-dir', default=os.path.join(rounds.ROOT, 'checkpoints', 'accuracy'),
                         help='to keep the runs in')
     main(*parser.parse_known_args())

@@ -12,6 +12,7 @@ import sys
 import time
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+LESSON_2 = os.path.join(ROOT, '07_convnet_mnist.py')
 sys.path.insert(0, ROOT)
 
 
@@ -85,11 +86,11 @@ def compete(script, competitors, units, rounds):
 
 
 def table_rows(lines):
-    """Yields (epoch, test accuracy) for each row of the table that lesson 2 prints."""
+    """Yields {'epoch', 'validation', 'test'} for each row of the table that lesson 2 prints."""
     for line in lines:
         fields = line.split()  # epoch, training loss, validation, test, and perhaps the lecture's
         if len(fields) in (4, 5) and fields[0].isdigit():
-            yield int(fields[0]), float(fields[3])
+            yield {'epoch': int(fields[0]), 'validation': float(fields[2]), 'test': float(fields[3])}
 
 
 def machine():

@@ -1,6 +1,6 @@
 """Seconds from the start of a process until 99.0% of the test digits are read correctly.
 
-    python tests/benchmarks/to_99.py
+    python tests/benchmarks/time_to_accuracy.py
 
 Ours is lesson 2 as it runs by default, and with --bf16. The others have the networks and settings
 that keras-io's mnist_convnet and pytorch/examples' mnist publish. They read the digits from data/,
@@ -15,8 +15,6 @@ import tempfile
 import time
 
 import rounds
-
-LESSON = os.path.join(rounds.ROOT, '07_convnet_mnist.py')
 
 
 def digits(directory):
@@ -83,9 +81,9 @@ def race(command, target):
     process = subprocess.Popen([sys.executable] + command, stdout=subprocess.PIPE, universal_newlines=True,
                                env=dict(os.environ, PYTHONUNBUFFERED='1'))
     reached = None
-    for epoch, test in rounds.table_rows(process.stdout):
-        reached = time.perf_counter() - start, epoch, test
-        if test >= target:
+    for row in rounds.table_rows(process.stdout):
+        reached = time.perf_counter() - start, row['epoch'], row['test']
+        if row['test'] >= target:
             process.kill()
             break
     process.communicate()
@@ -97,9 +95,8 @@ def main(flags):
     taken = {}
     for seed in range(flags.seeds):
         with tempfile.TemporaryDirectory() as scratch:
-            commands = {name: [LESSON, '--seed', str(seed), '--data-dir', flags.data_dir, '--figure-dir', scratch,
-                               '--checkpoint-dir', os.path.join(scratch, name),
-                               '--log-dir', os.path.join(scratch, name + '.logs')] + more
+            commands = {name: [rounds.LESSON_2, '--seed', str(seed), '--data-dir', flags.data_dir,
+                               '--output-dir', os.path.join(scratch, name)] + more
                         for name, more in (('ours', []), ('ours --bf16', ['--bf16']))}
             commands.update({name: [__file__, '--work', name, flags.data_dir, str(seed)] for name in OTHERS})
             for name, command in commands.items():

@@ -1,0 +1,148 @@
+"""What the lessons print."""
+import os
+
+import numpy as np
+import tensorflow.compat.v1 as tf
+
+LECTURE_ACCURACY = {1: .9111, 2: .9401, 3: .9494, 5: .9549, 10: .9692, 25: .9736, 40: .9793, 50: .9804}  # by epoch
+
+
+def shape_text(shape):
+    return ' x '.join(map(str, shape))
+
+
+def relative(path):
+    """The path as seen from the working directory, where that is shorter."""
+    try:
+        return min(os.path.relpath(path), path, key=len)
+    except ValueError:  # Windows: on another drive
+        return path
+
+
+# ---- Lesson 1 ------------------------------------------------------------------------------------
+
+def print_value(title, row, column, patch, kernel, products, value):
+    """Prints patch x kernel = products, each [h, w, channels], their sum, and the value that tf.nn.conv2d gave."""
+    height, width, channels = kernel.shape
+    print('\nOne output value by hand: {}, row {}, column {}'.format(title, row, column))
+    if width <= 5:
+        columns = [9 * width, 9 * width, 9 * width]
+        print('  ' + '     '.join('{:^{}}'.format(heading, size) for heading, size in zip(
+            ('patch', 'kernel', 'products'), columns)).rstrip())
+        for channel in range(channels):
+            for y in range(height):
+                sign = ('  x  ', '  =  ') if y == height // 2 else ('     ', '     ')
+                patch_text, kernel_text, product_text = [
+                    ' '.join('{:8.4f}'.format(number + 0.0) for number in matrix[y, :, channel])  # no -0
+                    for matrix in (patch, kernel, products)]
+                name = ('  red', '  green', '  blue')[channel] if channels == 3 and y == height // 2 else ''
+                print('  {}{} {}{} {}{}'.format(patch_text, sign[0], kernel_text, sign[1], product_text, name))
+    equal = abs(products.sum() - value) <= 1e-5 * max(1, np.abs(products).sum())
+    print('  sum of the {:4} products {:10.6f}\n  tf.nn.conv2d gave        {:10.6f}   {}'.format(
+        products.size, products.sum(), value, 'equal' if equal else 'NOT EQUAL'))
+
+
+def print_side_by_side(title, matrices):
+    """Prints {heading: matrix} in columns."""
+    print('\n' + title)
+    blocks = [[heading] + matrix_lines(matrix) for heading, matrix in matrices.items()]
+    for line in zip(*blocks):
+        print('  ' + ''.join('{:20}'.format(text) for text in line).rstrip())
+
+
+def matrix_lines(matrix):
+    texts = [['{:g}'.format(value) for value in row] for row in matrix]
+    width = max(len(text) for row in texts for text in row)
+    return [' '.join(text.rjust(width) for text in row) for row in texts]
+
+
+def is_zero_sum(matrix):
+    return abs(matrix.sum()) <= 1e-5 * np.abs(matrix).sum()
+
+
+def print_kernels(matrices, values):
+    """Prints each kernel with its sum and the shapes of its outputs, values['grey'][name] and values['rgb'][name]."""
+    print('\n{:14}{:>6}  {:18}  {:18}  {}'.format('kernel', 'sum', 'grey output', 'RGB output', 'matrix'))
+    for name, matrix in matrices.items():
+        lines = matrix_lines(matrix)
+        print('{:14}{:6.4g}  {:18}  {:18}  {}'.format(
+            name, matrix.sum(), str(values['grey'][name].shape), str(values['rgb'][name].shape), lines[0]))
+        for line in lines[1:]:
+            print(' ' * 62 + line)
+        if not is_zero_sum(matrix) and abs(matrix.sum() - 1) > 1e-3:
+            print('The kernel {0} sums to {1:.4g}, so the output is {1:.4g} times as bright as the picture. Divide its '
+                  'numbers by {1:.4g} to keep the brightness.'.format(name, matrix.sum()))
+
+
+def print_output_sizes(name, kernel_shape, picture_shape):
+    """Prints the sizes that TensorFlow infers for strides 1 to 3, beside the formula."""
+    print('\nOutput size, with k for the size of the kernel ({}, {})\n  {:8}{:26}{}'.format(
+        name, shape_text(kernel_shape), 'stride', 'SAME: ceil(in / stride)', 'VALID: ceil((in - k + 1) / stride)'))
+    with tf.Graph().as_default():
+        images = tf.placeholder(tf.float32, (1,) + picture_shape + (1,))
+        for stride in 1, 2, 3:
+            sizes = []
+            for padding in 'SAME', 'VALID':
+                try:
+                    output = tf.nn.conv2d(images, np.zeros(kernel_shape + (1, 1), np.float32), [1, stride, stride, 1], padding)
+                    sizes.append(shape_text(output.shape.as_list()[1:3]))
+                except ValueError:
+                    sizes.append('the kernel does not fit')
+            print('  {:<8}{:26}{}'.format(stride, *sizes))
+
+
+def print_lesson_1_files(folders, custom):
+    """Says where everything is, and what to try next."""
+    print('\nFigures      {}\nTensorBoard  tensorboard --logdir {}'.format(
+        relative(folders.figures), relative(folders.graphs)))
+    print('Try next     ' + (
+        'learn the kernels: python 07_convnet_mnist.py --epochs 1' if custom else
+        'a kernel of your own: python 07_basic_filters.py --custom-kernel "0 1 0; 1 -4 1; 0 1 0"'), flush=True)
+
+
+# ---- Lesson 2 ------------------------------------------------------------------------------------
+
+def print_layers(layers):
+    """Prints each layer's output shape, weights and number of parameters. layers: {variable scope: tensor}."""
+    print('{:16}{:>16}{:>20}{:>12}'.format('layer', 'output', 'weights', 'parameters'))
+    total = 0
+    for name, output in layers.items():
+        variables = tf.get_collection(tf.GraphKeys.GLOBAL_VARIABLES, scope='{}/(weights|biases):'.format(name))
+        parameters = sum(variable.shape.num_elements() for variable in variables)
+        total += parameters
+        print('{:16}{:>16}{:>20}{:>12,}'.format(name, shape_text(output.shape.as_list()[1:]), ''.join(
+            shape_text(variable.shape.as_list()) for variable in variables if variable.op.name.endswith('weights')),
+            parameters))
+    print('{:52}{:>12,}\n'.format('in all', total))
+
+
+def print_epoch(row):
+    """Prints a row of the history, beside the lecture's test accuracy."""
+    lecture = LECTURE_ACCURACY.get(row['epoch'])
+    print('{epoch:5}  {loss:13.4f}  {validation:10.4f}  {test:6.4f}  {:>7}'.format(
+        '{:.4f}'.format(lecture) if lecture else '', **row), flush=True)
+
+
+def print_history(history):
+    print('epoch  training loss  validation    test  lecture')
+    for row in history:
+        print_epoch(row)
+
+
+def print_results(run, epochs):
+    """Says where everything is, and what to try next."""
+    if run.step == run.start_step:
+        print('{} epochs asked for, {} done already: nothing was left to train.'.format(epochs, run.epochs_done))
+    print('\nFigures      {}\nCheckpoint   {}\nTensorBoard  tensorboard --logdir {}'.format(
+        relative(run.folders.figures), relative(run.latest), relative(run.folders.graphs)))
+    print('Try next     draw a digit, save it as digit.png, and: python 07_convnet_mnist.py{} --predict digit.png'.format(
+        '' if os.path.basename(run.folders.figures) == 'convnet_mnist' else ' --name ' + run.name))
+
+
+def print_predictions(paths, probabilities):
+    """Prints the digit and the runner-up for each picture. probabilities: [n, 10]."""
+    width = max(len(path) for path in paths)
+    print('{:{}}  digit  probability  runner-up'.format('picture', width))
+    for path, row in zip(paths, probabilities):
+        second, first = np.argsort(row)[-2:]
+        print('{:{}}  {:5}  {:11.4f}  {} ({:.4f})'.format(path, width, first, row[first], second, row[second]))
