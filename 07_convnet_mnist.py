@@ -32,9 +32,8 @@ with cli.quiet_start():
     tf.disable_v2_behavior()
     from support import devices, figures, tables, training_run
 
-IMAGE_SIZE = 28         # pixels: height and width of an image
-EVALUATION_BATCH = 500  # images
-EMA_INTERVAL = 10       # training steps from one update of the moving average of the weights to the next
+IMAGE_SIZE = 28    # height and width of an image, in pixels
+EMA_INTERVAL = 10  # training steps from one update of the moving averages of the weights to the next
 
 
 # ---- The network: one function for each kind of layer, one variable scope for each layer ------------------
@@ -110,6 +109,7 @@ def inference(images, keep_prob=1.0, step=None, seed=0, stddev=0, hand_coded=Fal
     pool1 = max_pool(conv1, 'pool1')
     conv2 = conv_relu(pool1, 64, 'conv2', initial_values(2, seed, stddev))
     pool2 = max_pool(conv2, 'pool2')
+    # fc combines the 3,136 local features of pool2 to 1,024 features of the whole image.
     fc = fully_connected(pool2, 1024, 'fc', initial_values(3, seed, stddev), activation=tf.nn.relu)
     dropped = dropout(fc, keep_prob, seed, step) if keep_prob < 1 else fc
     logits = fully_connected(dropped, 10, 'softmax_linear', initial_values(4, seed, stddev, scale=1.0))
@@ -125,12 +125,10 @@ def loss(logits, labels):
 
 
 def training(cross_entropy, global_step, learning_rate, lr_decay, steps_per_epoch):
-    """Returns the op of one training step, by Adam, and a summary for TensorBoard.
-
-    The op changes every trainable variable a little against its gradient, and adds 1 to global_step.
-    """
+    """Returns the op of one training step, and a summary of the loss and the learning rate for TensorBoard."""
     with tf.name_scope('train'):
         rate = tf.train.exponential_decay(learning_rate, global_step, steps_per_epoch, lr_decay, staircase=True)
+        # Adam changes each trainable variable a little against its gradient; minimize also adds 1 to global_step.
         train_op = tf.train.AdamOptimizer(rate).minimize(cross_entropy, global_step=global_step)
         return train_op, tf.summary.merge([tf.summary.scalar('loss', cross_entropy),
                                            tf.summary.scalar('learning_rate', rate)])
@@ -145,17 +143,15 @@ def evaluation(images, getter=None):
     "ValueError: Variable conv1/weights already exists". With reuse=True, tf.get_variable returns the variable of
     that name instead of creating one, and both networks share their weights. getter: see moving_average.
     """
-    with tf.name_scope('evaluation'), \
-            tf.variable_scope(tf.get_variable_scope(), reuse=True, custom_getter=getter):
+    with tf.name_scope('evaluation'), tf.variable_scope(tf.get_variable_scope(), reuse=True, custom_getter=getter):
         layers = inference(images)
         return layers, tf.nn.softmax(layers['softmax_linear'])
 
 
-def measure_accuracy(session, images, probabilities, dataset):
+def measure_accuracy(session, images, probabilities, dataset, batch_size=500):
     """Returns the share of a dataset's images that are read correctly, and the probabilities [n, 10], as values."""
-    values = [session.run(probabilities, feed_dict={images: dataset.images[start:start + EVALUATION_BATCH]})
-              for start in range(0, len(dataset.labels), EVALUATION_BATCH)]
-    values = np.concatenate(values)
+    values = np.concatenate([session.run(probabilities, feed_dict={images: dataset.images[start:start + batch_size]})
+                             for start in range(0, len(dataset.labels), batch_size)])
     return float(np.mean(values.argmax(axis=1) == dataset.labels)), values
 
 
@@ -194,12 +190,10 @@ def run_training(flags, data):
     report alone: an accuracy by which something was chosen is too high.
     """
     steps_per_epoch = math.ceil(len(data.train.labels) / flags.batch_size)  # the last batch may be smaller
-
     # The graph. These calls add operations to it; nothing is computed yet.
     images, scaled, labels = placeholders()
     global_step = tf.train.get_or_create_global_step()
-    layers = inference(scaled, flags.keep_prob, global_step, flags.seed, flags.init_stddev,
-                       hand_coded=flags.conv1 == 'hand-coded')
+    layers = inference(scaled, flags.keep_prob, global_step, flags.seed, flags.init_stddev, flags.conv1 == 'hand-coded')
     cross_entropy = loss(layers['softmax_linear'], labels)
     train_op, summary = training(cross_entropy, global_step, flags.learning_rate, flags.lr_decay, steps_per_epoch)
     ema_op, ema_getter = moving_average(flags.ema_decay, global_step)

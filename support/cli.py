@@ -198,6 +198,6 @@ def kernel_from_text(text):
         rows = [[]]
     if not (1 <= len(rows) <= 31 and 1 <= len(rows[0]) <= 31 and all(len(row) == len(rows[0]) for row in rows)
             and all(abs(number) < 1e6 for row in rows for number in row)):
-        raise argparse.ArgumentTypeError('expected rows of equal length like "0 -1 0; -1 5 -1; 0 -1 0", at most 31 x 31 '
-                                         'numbers below a million, found {!r}'.format(text))
+        raise argparse.ArgumentTypeError('expected rows of equal length like "0 -1 0; -1 5 -1; 0 -1 0", at most 31 x '
+                                         '31 numbers below a million, found {!r}'.format(text))
     return np.float32(rows)

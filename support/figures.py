@@ -83,8 +83,8 @@ def plot_panels(figure, columns, detail):
     height, width = columns[0][2].shape[:2]
     panel = 2.1 * min(max(height / width, 0.4), 2.5)  # inches
     figure.set_size_inches(11.2, len(blocks) * (2 * panel + 3.7))
-    grid = figure.add_gridspec(4 * len(blocks), 5, height_ratios=[panel, panel, 2.1, 1.3] * len(blocks),
-                               left=0.04, right=0.99, top=1 - 0.3 / figure.get_figheight(), bottom=0, hspace=0.06, wspace=0.06)
+    grid = figure.add_gridspec(4 * len(blocks), 5, height_ratios=[panel, panel, 2.1, 1.3] * len(blocks), left=0.04,
+                               right=0.99, top=1 - 0.3 / figure.get_figheight(), bottom=0, hspace=0.06, wspace=0.06)
     for block_index, block in enumerate(blocks):
         for column, (title, caption, grey, rgb) in enumerate(block):
             axes = [figure.add_subplot(grid[4 * block_index + row, column]) for row in range(3)]
@@ -125,10 +125,10 @@ def plot_operations(figure, picture, operations):
     """What the lecture's three operations make of a picture [height, width, 3] with the kernel emboss."""
     captions = {
         'original': 'the others: the kernel emboss,\nwith each of the operations',
-        'conv2d, all channel pairs': 'kernel [3, 3, 3, 3]: emboss in all nine channel\npairs. Wrong: each channel out is the sum of\n'
-                                     'red, green and blue: grey, and too bright',
-        'conv2d, diagonal': 'kernel [3, 3, 3, 3]: emboss from red to red,\ngreen to green, blue to blue, zeros elsewhere.\n'
-                            'Right: the colours stay',
+        'conv2d, all channel pairs': 'kernel [3, 3, 3, 3]: emboss in all nine channel\npairs. Wrong: each channel out '
+                                     'is the sum of\nred, green and blue: grey, and too bright',
+        'conv2d, diagonal': 'kernel [3, 3, 3, 3]: emboss from red to red,\ngreen to green, blue to blue, zeros '
+                            'elsewhere.\nRight: the colours stay',
         'depthwise_conv2d': 'kernel [3, 3, 3, 1]: each channel by itself.\nThe same picture with 27 weights',
         'conv2d, mixing': 'kernel [3, 3, 3, 3]: emboss times a weight\nfor each channel pair: new colours (sepia)',
         'separable_conv2d': '[3, 3, 3, 1], then pointwise [1, 1, 3, 3].\nThe same picture with 27 + 9 = 36 weights'}
@@ -202,8 +202,9 @@ def plot_kernels(before, after):
     """Kernels [h, w, in, out] before and after training, seen from the first channel in, above those of lesson 1."""
     figure = Figure(figsize=(11, 5.2))
     grid = figure.add_gridspec(2, 2, height_ratios=[2.5, 1], left=0.02, right=0.98, top=0.93, bottom=0.06, hspace=0.3)
-    for place, title, values in (grid[0, 0], 'conv1 before training', before), (grid[0, 1], 'conv1 after training', after):
-        show_tiles(figure.add_subplot(place), title, normalized_kernels(values), columns=8)
+    for column, (title, values) in enumerate([('before', before), ('after', after)]):
+        show_tiles(figure.add_subplot(grid[0, column]), 'conv1 {} training'.format(title), normalized_kernels(values),
+                   columns=8)
     row = grid[1, :].subgridspec(1, len(kernels.KERNELS))
     for index, (name, matrix) in enumerate(kernels.KERNELS.items()):
         axis = figure.add_subplot(row[index])
@@ -211,7 +212,8 @@ def plot_kernels(before, after):
         axis.set(xticks=[], yticks=[], xlabel=name)
         if index == 0:
             axis.set_title('hand-coded, from lesson 1', fontweight='bold', loc='left')
-    figure.text(0.98, 0.33, 'each kernel on its own scale: grey 0, white positive, black negative', ha='right', fontsize=9)
+    figure.text(0.98, 0.33, 'each kernel on its own scale: grey 0, white positive, black negative', ha='right',
+                fontsize=9)
     return figure
 
 
@@ -225,7 +227,8 @@ def plot_activations(image, conv1_kernels, layers):
                                top=0.92, bottom=0.07, wspace=0.06)
     show_tiles(figure.add_subplot(grid[0]), 'a test digit', image[np.newaxis] / 255, columns=1)
     for index, (name, activations) in enumerate(layers.items()):
-        tiles = np.sqrt(np.moveaxis(activations, 2, 0) / max(activations.max(), 1e-9))
+        active = activations[activations > 0]
+        tiles = np.sqrt(np.moveaxis(activations, 2, 0) / (np.percentile(active, 95) if active.size else 1)).clip(0, 1)
         count, height, width = tiles.shape
         title = '{}: {} activations of {} x {}'.format(name, count, height, width)
         columns = 8
@@ -236,13 +239,13 @@ def plot_activations(image, conv1_kernels, layers):
             tiles = np.concatenate([left[:, rows_of][:, :, columns_of], tiles], axis=2)
             title, columns = '{}: {} kernels, each beside its activation'.format(name, count), 4
         show_tiles(figure.add_subplot(grid[1 + index]), title, tiles, columns, gap=max(2, height // 9))
-    figure.text(0.02, 0.02, 'activations: black 0, white the largest of the layer; the brightness is the square root, so that '
-                            'weak ones are seen', fontsize=9)
+    figure.text(0.02, 0.02, 'activations: black 0, white the largest 5% of the layer\'s that are not 0; the brightness '
+                            'is the square root, so that weak ones are seen', fontsize=9)
     return figure
 
 
 def normalized_kernels(values):
-    """[h, w, in, out] -> [out, h, w]: the first channel in, from 0 (negative) over 0.5 to 1 (positive), each on its own scale."""
+    """[h, w, in, out] -> [out, h, w]: the first channel in, each kernel scaled from [-largest, largest] to [0, 1]."""
     tiles = np.moveaxis(values[:, :, 0], 2, 0)
     return 0.5 + 0.5 * tiles / np.maximum(np.abs(tiles).max(axis=(1, 2), keepdims=True), 1e-9)
 
@@ -260,7 +263,10 @@ def show_tiles(axis, title, tiles, columns, gap=1):
 
 
 def plot_training_curve(history):
-    """Validation and test accuracy by epoch, beside the lecture's, on a logit scale: .9, .99 and .999 are equally far apart."""
+    """Validation and test accuracy by epoch, beside the lecture's, on a logit scale.
+
+    On it, .9, .99 and .999 are about equally far apart.
+    """
     figure = Figure(figsize=(8, 5))
     axis = figure.subplots()
     epochs = [row['epoch'] for row in history]
@@ -318,7 +324,8 @@ def plot_predictions(flags, images, probabilities):
     names = [name if len(name) <= 22 else name[:10] + '...' + name[-9:] for name in names]
     captions = ['{}\n{} ({:.3f})'.format(name.replace('$', r'\$'), row.argmax(), row.max())
                 for name, row in zip(names, probabilities)]
-    outputs.save_figure(plot_captioned('What the network saw, what it read, and its probability', images, captions), path)
+    outputs.save_figure(plot_captioned('What the network saw, what it read, and its probability', images, captions),
+                        path)
     print('\nWhat the network saw  {}'.format(tables.relative(path)))
 
 

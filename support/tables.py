@@ -84,7 +84,8 @@ def print_output_sizes(name, kernel_shape, picture_shape):
             sizes = []
             for padding in 'SAME', 'VALID':
                 try:
-                    output = tf.nn.conv2d(images, np.zeros(kernel_shape + (1, 1), np.float32), [1, stride, stride, 1], padding)
+                    kernel = np.zeros(kernel_shape + (1, 1), np.float32)
+                    output = tf.nn.conv2d(images, kernel, [1, stride, stride, 1], padding)
                     sizes.append(shape_text(output.shape.as_list()[1:3]))
                 except ValueError:
                     sizes.append('the kernel does not fit')
@@ -135,8 +136,8 @@ def print_results(run, epochs):
         print('{} epochs asked for, {} done already: nothing was left to train.'.format(epochs, run.epochs_done))
     print('\nFigures      {}\nCheckpoint   {}\nTensorBoard  tensorboard --logdir {}'.format(
         relative(run.folders.figures), relative(run.latest), relative(run.folders.graphs)))
-    print('Try next     draw a digit, save it as digit.png, and: python 07_convnet_mnist.py{} --predict digit.png'.format(
-        '' if os.path.basename(run.folders.figures) == 'convnet_mnist' else ' --name ' + run.name))
+    print('Try next     draw a digit, save it as digit.png: python 07_convnet_mnist.py{} --predict digit.png'.format(
+        '' if run.name == 'convnet_mnist' else ' --name ' + run.name), flush=True)
 
 
 def print_predictions(paths, probabilities):

@@ -195,7 +195,7 @@ class TrainingRun:
         return self._session.run(variables.get(name + AVERAGE, variables[name]))
 
     def activations(self, layers, images, dataset):
-        """Returns {name: values} of layers {name: tensor} for the images of a Dataset, fed to the placeholder images."""
+        """Returns {name: values} of layers {name: tensor} for the images of a Dataset, fed to a placeholder."""
         return self._session.run(layers, feed_dict={images: dataset.images})
 
     def log_embedding(self, name, vectors, dataset):
@@ -266,9 +266,9 @@ def refuse_other_network(prefix, saved, variables):
         if saved.get(name) != shapes.get(name):
             there, here = [tables.shape_text(shape[name]) or 'a scalar' if name in shape else 'missing'
                            for shape in (saved, shapes)]
-            raise utils.UserError('{}: made by a different network: {} is {} in the checkpoint and {} in this script; '
-                                  'choose another --name for the new network, or --restart to begin anew'.format(
-                                      prefix, name, there, here))
+            raise utils.UserError('{}: made by a different network: {} is {} in the checkpoint and {} in this '
+                                  'script; choose another --name for the new network, or --restart to begin anew'
+                                  .format(prefix, name, there, here))
 
 
 def restore_weights(session, flags):
