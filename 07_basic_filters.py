@@ -19,7 +19,7 @@ if __name__ == '__main__':
     FLAGS = cli.parse_filters_flags(__doc__)  # before TensorFlow loads, so that --help answers at once
 
 with cli.quiet_start():
-    import tensorflow.compat.v1 as tf
+    import tensorflow.compat.v1 as tf  # the functions of TensorFlow 1.x, on 1.15 and on 2.x
     tf.disable_v2_behavior()
     from support import devices, figures, outputs, tables, training_run
 
@@ -40,12 +40,11 @@ def convolve(image, matrix):
 
 
 def show_that_the_kernel_is_not_flipped():
-    """A picture of one bright pixel shows what happens to the kernel."""
+    """One bright pixel as the image: what each operation makes of it shows how the kernel was laid."""
     one_pixel = np.float32([[0, 0, 0], [0, 1, 0], [0, 0, 0]])
     matrix = np.float32([[1, 2, 3], [4, 5, 6], [7, 8, 9]])
-    tables.print_side_by_side('tf.nn.conv2d does not flip the kernel: it computes a cross-correlation', {
-        'one bright pixel': one_pixel, 'kernel': matrix, 'tf.nn.conv2d': convolve(one_pixel, matrix),
-        'true convolution': convolve(one_pixel, matrix[::-1, ::-1])})  # flips the kernel first
+    tables.print_flipping({'image': one_pixel, 'kernel': matrix, 'tf.nn.conv2d': convolve(one_pixel, matrix),
+                           'true convolution': convolve(one_pixel, matrix[::-1, ::-1])})  # flips the kernel first
 
 
 # ---- One output value by hand -----------------------------------------------------------------------------
@@ -54,7 +53,8 @@ def patch_start(index, size, kernel_size, stride, padding):
     """The first of the kernel_size pixels from which output number `index` is computed, along one axis.
 
     VALID gives ceil((size - kernel_size + 1) / stride) outputs, SAME gives ceil(size / stride). For that, SAME
-    pads the image with zeros, half of them before the first pixel, so the start may be negative.
+    pads the image with zeros, half of them before the first pixel and half behind the last, where an odd one goes,
+    too. So the start may be negative.
     """
     zeros = 0
     if padding == 'SAME':
@@ -66,16 +66,14 @@ def explain_one_value(title, image, kernel, output, stride, padding):
     """Prints the arithmetic behind one output value: patch x kernel = products, and their sum.
 
     image [height, width, channels], kernel [h, w, channels], output [out_height, out_width]. The sum runs over
-    all channels in. Chosen is the value that differs most from the pixel under the kernel's centre.
+    all channels in.
     """
     h, w, _ = kernel.shape
-    top, left = [patch_start(np.arange(output.shape[axis]), image.shape[axis], kernel.shape[axis], stride, padding)
-                 for axis in (0, 1)]
-    padded = np.pad(image, [(h, h), (w, w), (0, 0)], mode='constant')  # zeros, as many as any patch can reach
-    centres = padded[np.ix_(h + top + (h - 1) // 2, w + left + (w - 1) // 2)][:, :, 0]
-    inside = np.outer((top >= 0) & (top + h <= image.shape[0]), (left >= 0) & (left + w <= image.shape[1]))
-    row, column = np.unravel_index((np.abs(output - centres) * inside).argmax(), output.shape)
-    patch = padded[h + top[row]:, w + left[column]:][:h, :w]
+    tops = patch_start(np.arange(output.shape[0]), image.shape[0], h, stride, padding)   # for each row of the output
+    lefts = patch_start(np.arange(output.shape[1]), image.shape[1], w, stride, padding)  # for each column
+    row, column = tables.most_changed(image[:, :, 0], output, tops, lefts, h, w)
+    padded = np.pad(image, [(h, h), (w, w), (0, 0)], mode='constant')  # with zeros, more than enough
+    patch = padded[tops[row] + h:, lefts[column] + w:][:h, :w]
     tables.print_value(title, row, column, patch, kernel, patch * kernel, output[row, column])
     return row, column
 
@@ -112,12 +110,16 @@ SEPIA = np.float32([[.393, .349, .272],  # row: colour in, column: colour out
                     [.189, .168, .131]]) / 1.351  # the largest sum of a column: white stays within [0, 1]
 
 
+def sepia_kernel(matrix):
+    """[h, w] -> [h, w, 3, 3]: the matrix for each pair of channels, times the pair's weight."""
+    return kernels.grey_kernel(matrix) * SEPIA
+
+
 def compare_operations(images, matrix):
     """images [1, height, width, 3] -> {operation: output, of the same shape}, each with one matrix [3, 3]."""
     all_pairs = np.tile(kernels.grey_kernel(matrix), [1, 1, 3, 3])  # [3, 3, 3, 3]: 81 weights
     diagonal = kernels.rgb_kernel(matrix)                           # [3, 3, 3, 3]: 81 weights, 54 of them 0
     depthwise = kernels.depthwise_kernel(matrix, channels=3)        # [3, 3, 3, 1]: 27 weights
-    mixing = kernels.grey_kernel(matrix) * SEPIA                    # [3, 3, 3, 3]: 81 weights
     pointwise = SEPIA[np.newaxis, np.newaxis]                       # [1, 1, 3, 3]: 9 weights
     strides = [1, 1, 1, 1]
     return {
@@ -126,10 +128,10 @@ def compare_operations(images, matrix):
         # With zeros off the channel diagonal, conv2d filters each channel by itself, as depthwise_conv2d does.
         'conv2d, diagonal': tf.nn.conv2d(images, diagonal, strides, 'SAME'),
         'depthwise_conv2d': tf.nn.depthwise_conv2d(images, depthwise, strides, 'SAME'),
-        # separable_conv2d filters each channel by itself and then mixes the channels. Its 27 + 9 = 36 weights can
-        # express only some of conv2d's kernels of 81: those in which all that one channel in gives to the three
-        # channels out has the same matrix, up to a factor. This one is of that kind.
-        'conv2d, mixing': tf.nn.conv2d(images, mixing, strides, 'SAME'),
+        # separable_conv2d filters each channel by itself and then mixes the channels. With 27 + 9 = 36 weights it
+        # costs less than conv2d with 81, and can do less: it does what a conv2d does whose kernel is a product,
+        # kernel[:, :, i, o] = depthwise[:, :, i, 0] * pointwise[0, 0, i, o]. The sepia kernel is such a product.
+        'conv2d, mixing': tf.nn.conv2d(images, sepia_kernel(matrix), strides, 'SAME'),
         'separable_conv2d': tf.nn.separable_conv2d(images, depthwise, pointwise, strides, 'SAME')}
 
 
@@ -164,9 +166,8 @@ def main(flags):
     show_that_the_kernel_is_not_flipped()
     tables.print_kernels(matrices, values)
     tables.print_output_sizes(example, matrices[example].shape, picture.shape[:2])
-    explain_one_value('emboss in all channel pairs of RGB, red channel out', picture,
-                      kernels.depthwise_kernel(emboss, channels=3)[:, :, :, 0],
-                      values['operations']['conv2d, all channel pairs'][0, :, :, 0], stride=1, padding='SAME')
+    explain_one_value('emboss to sepia in RGB, red channel out', picture, sepia_kernel(emboss)[:, :, :, 0],
+                      values['operations']['conv2d, mixing'][0, :, :, 0], stride=1, padding='SAME')
     training_run.log_pictures(folders.graphs, figures.filtered_pictures(values, matrices))
     figures.plot_filters(folders.figures, flags, picture, grey_picture[0], values, matrices, (row, column))
     tables.print_lesson_1_files(folders, custom)

@@ -28,20 +28,20 @@ if __name__ == '__main__':
     FLAGS = cli.parse_convnet_flags(__doc__)  # before TensorFlow loads, so that --help answers at once
 
 with cli.quiet_start():
-    import tensorflow.compat.v1 as tf
+    import tensorflow.compat.v1 as tf  # the functions of TensorFlow 1.x, on 1.15 and on 2.x
     tf.disable_v2_behavior()
     from support import devices, figures, tables, training_run
+    from support.moving_average import EMA_INTERVAL, moving_average
 
-IMAGE_SIZE = 28    # height and width of an image, in pixels
-EMA_INTERVAL = 10  # training steps from one update of the moving averages of the weights to the next
+IMAGE_SIZE = 28  # height and width of an image, in pixels
 
 
 # ---- The network: one function for each kind of layer, one variable scope for each layer ------------------
 
 def conv_relu(images, filters, name, initializer, trainable=True):
     """Convolution, biases, relu: images [n, h, w, c] -> activations [n, h, w, filters]."""
-    # In the scope conv1, the variable 'weights' gets the name conv1/weights, in the scope conv2 conv2/weights: no
-    # name is used twice. The scope also gives its variables their initial values.
+    # In the scope conv1, 'weights' becomes conv1/weights; conv2 can have weights of its own. The scope's initializer
+    # gives all its variables their initial values.
     with tf.variable_scope(name, initializer=initializer) as scope:
         weights = tf.get_variable('weights', [5, 5, images.shape[3], filters], trainable=trainable)
         biases = tf.get_variable('biases', [filters])
@@ -55,7 +55,7 @@ def max_pool(images, name):
 
     A stroke that is a pixel further to the left gives nearly the same, and the next layer has a quarter of the work.
     """
-    with tf.variable_scope(name):
+    with tf.name_scope(name):  # no variables: a name scope is enough
         return tf.nn.max_pool(images, ksize=[1, 2, 2, 1], strides=[1, 2, 2, 1], padding='SAME')
 
 
@@ -71,8 +71,9 @@ def fully_connected(inputs, units, name, initializer, activation=tf.identity):
 def dropout(inputs, keep_prob, seed, step):
     """Sets each value to 0 with probability 1 - keep_prob, and divides the others by keep_prob.
 
-    No unit can rely on a single other one, which works against overfitting; the expected values stay. The mask
-    depends only on (seed, step), so a resumed run equals an uninterrupted one. That of tf.nn.dropout would not.
+    So no unit can rely on a single other one, which works against overfitting: knowing the training images by
+    heart. The expected values stay the same. The mask depends only on (seed, step), so that a resumed run equals an
+    uninterrupted one; tf.nn.dropout begins its random numbers anew in every session.
     """
     with tf.name_scope('dropout'):
         kept = tf.random.stateless_uniform(tf.shape(inputs), seed=tf.stack([seed, step])) < keep_prob
@@ -80,12 +81,12 @@ def dropout(inputs, keep_prob, seed, step):
 
 
 def initial_values(layer, seed, stddev, scale=2.0):
-    """Returns an initializer for a scope: weights of standard deviation sqrt(scale / inputs of a unit), biases 0.
+    """Returns an initializer for a scope: weights from a truncated normal distribution, biases 0.
 
-    So the signal neither dies nor explodes on its way; the 2 makes up for relu, which halves it. stddev: if not 0,
-    that of all weights and biases instead. A seed for each layer gives equal values on TensorFlow 1.15 and 2.x.
+    Its variance is scale / (inputs of a unit), so that the signal neither dies nor explodes from layer to layer; the 2
+    makes up for relu, which halves it. stddev: if not 0, the standard deviation of weights and biases instead.
     """
-    def initializer(shape, **options):  # TensorFlow calls it with the shape of each variable in the scope
+    def initializer(shape, **options):  # TensorFlow calls it for each variable; options: the type, and so on
         is_biases = len(shape) == 1
         if stddev:
             return tf.truncated_normal(shape, stddev=stddev, seed=10 * seed + layer + 4 * is_biases)
@@ -101,15 +102,18 @@ def hand_coded_kernels(shape, **options):
 
 
 def inference(images, keep_prob=1.0, step=None, seed=0, stddev=0, hand_coded=False):
-    """The network: images [n, 28, 28, 1], 0 to 1 -> {layer: activations}; 'softmax_linear' has the logits [n, 10]."""
+    """Builds the network, also for training: images [n, 28, 28, 1], 0 to 1 -> {layer: activations}.
+
+    'softmax_linear' has the logits [n, 10]: the logarithms of the digits' probabilities, up to a constant.
+    """
     if hand_coded:  # these kernels do not learn, only the biases do
         conv1 = conv_relu(images, 32, 'conv1', hand_coded_kernels, trainable=False)
-    else:  # conv1 starts ten times smaller than the formula says, so that one sees in its kernels what they learn
+    else:  # a hundredth of the variance: what the kernels learn is not hidden under their initial noise
         conv1 = conv_relu(images, 32, 'conv1', initial_values(1, seed, stddev, scale=0.02))
     pool1 = max_pool(conv1, 'pool1')
     conv2 = conv_relu(pool1, 64, 'conv2', initial_values(2, seed, stddev))
     pool2 = max_pool(conv2, 'pool2')
-    # fc combines the 3,136 local features of pool2 to 1,024 features of the whole image.
+    # fc combines the 3,136 local features of pool2 into features of the whole image; 1,024 is the lecture's choice.
     fc = fully_connected(pool2, 1024, 'fc', initial_values(3, seed, stddev), activation=tf.nn.relu)
     dropped = dropout(fc, keep_prob, seed, step) if keep_prob < 1 else fc
     logits = fully_connected(dropped, 10, 'softmax_linear', initial_values(4, seed, stddev, scale=1.0))
@@ -119,7 +123,10 @@ def inference(images, keep_prob=1.0, step=None, seed=0, stddev=0, hand_coded=Fal
 # ---- Loss and training ----------------------------------------------------------------------------
 
 def loss(logits, labels):
-    """The mean cross-entropy of a batch, a scalar: logits [n, 10], labels [n]. Pure guessing has ln 10 = 2.3."""
+    """The mean cross-entropy of a batch, a scalar: logits [n, 10], labels [n].
+
+    For each image it is minus the logarithm of the label's probability: ln 10 = 2.3 if all digits are equally likely.
+    """
     with tf.name_scope('loss'):
         return tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(logits=logits, labels=labels))
 
@@ -128,7 +135,7 @@ def training(cross_entropy, global_step, learning_rate, lr_decay, steps_per_epoc
     """Returns the op of one training step, and a summary of the loss and the learning rate for TensorBoard."""
     with tf.name_scope('train'):
         rate = tf.train.exponential_decay(learning_rate, global_step, steps_per_epoch, lr_decay, staircase=True)
-        # Adam changes each trainable variable a little against its gradient; minimize also adds 1 to global_step.
+        # Adam changes each trainable variable a little in the direction in which the loss falls, against its gradient.
         train_op = tf.train.AdamOptimizer(rate).minimize(cross_entropy, global_step=global_step)
         return train_op, tf.summary.merge([tf.summary.scalar('loss', cross_entropy),
                                            tf.summary.scalar('learning_rate', rate)])
@@ -141,8 +148,10 @@ def evaluation(images, getter=None):
 
     There is no dropout here, and nothing that trains. Without reuse, a second call of inference would raise
     "ValueError: Variable conv1/weights already exists". With reuse=True, tf.get_variable returns the variable of
-    that name instead of creating one, and both networks share their weights. getter: see moving_average.
+    that name instead of creating one, and both networks share their weights. getter: returns a moving average of
+    each variable in its place, see support/moving_average.py.
     """
+    # tf.get_variable_scope() is the scope in which we are, so that the names get no prefix.
     with tf.name_scope('evaluation'), tf.variable_scope(tf.get_variable_scope(), reuse=True, custom_getter=getter):
         layers = inference(images)
         return layers, tf.nn.softmax(layers['softmax_linear'])
@@ -153,23 +162,6 @@ def measure_accuracy(session, images, probabilities, dataset, batch_size=500):
     values = np.concatenate([session.run(probabilities, feed_dict={images: dataset.images[start:start + batch_size]})
                              for start in range(0, len(dataset.labels), batch_size)])
     return float(np.mean(values.argmax(axis=1) == dataset.labels)), values
-
-
-def moving_average(decay, global_step):
-    """Exponential moving averages (EMA) of all weights and biases; they read digits better than the latest values.
-
-    Returns the op that updates them, average = decay * average + (1 - decay) * variable, with a smaller decay at
-    first; and a getter for `evaluation`, with which tf.get_variable returns the averages.
-    """
-    with tf.name_scope('moving_average'):
-        ema = tf.train.ExponentialMovingAverage(decay, num_updates=global_step // EMA_INTERVAL)
-        ema_op = ema.apply(tf.trainable_variables())
-
-    def ema_getter(getter, *args, **kwargs):
-        variable = getter(*args, **kwargs)
-        average = ema.average(variable)
-        return variable if average is None else average  # hand-coded kernels have none
-    return ema_op, ema_getter
 
 
 # ---- The run --------------------------------------------------------------------------------------
@@ -201,28 +193,29 @@ def run_training(flags, data):
     histograms = training_run.histograms(eval_layers)
     tables.print_layers(layers)
 
-    # The session computes: what is fed goes in through the placeholders, and values come out.
-    # The run keeps checkpoints: all variables, so that the same command continues where it was stopped.
-    with tf.Session(config=devices.session_config(flags.device, flags.bf16)) as session, \
-            training_run.TrainingRun(session, flags, data) as run:
-        for epoch in range(run.epochs_done + 1, flags.epochs + 1):
-            batches = utils.batches(data.train, flags.batch_size, flags.augment, flags.seed, epoch,
-                                    start_batch=run.step - (epoch - 1) * steps_per_epoch)
-            for image_batch, label_batch in run.steps(epoch, utils.prefetch(batches)):
-                _, loss_value, summary_value = session.run([train_op, cross_entropy, summary],
-                                                           feed_dict={images: image_batch, labels: label_batch})
-                run.add_loss(loss_value, len(label_batch))
-                if run.step % EMA_INTERVAL == 0 or run.step == epoch * steps_per_epoch:
-                    session.run(ema_op)
-                    run.log('train', summary_value)
-            validation, _ = measure_accuracy(session, images, probabilities, data.validation)
-            test, test_probabilities = measure_accuracy(session, images, probabilities, data.test)
-            run.log('train', session.run(histograms, {images: data.validation.images[:100]}))
-            run.end_epoch(epoch, validation, test)
-        if run.step == run.start_step:  # nothing was left to train
-            _, test_probabilities = measure_accuracy(session, images, probabilities, data.test)
-        figures.plot_results(run, images, eval_layers, data.test, test_probabilities)
-        tables.print_results(run, flags.epochs)
+    with tf.Session(config=devices.session_config(flags.device, flags.bf16)) as session:
+        session.run(tf.global_variables_initializer())
+        # The run saves all variables in checkpoints. If there is one already, it restores their values from it.
+        with training_run.TrainingRun(session, flags, data) as run:
+            for epoch in range(run.epochs_done + 1, flags.epochs + 1):
+                batches = utils.batches(data.train, flags.batch_size, flags.augment, flags.seed, epoch,
+                                        start_batch=run.step - (epoch - 1) * steps_per_epoch)  # 0, unless continued
+                for image_batch, label_batch in run.progress(epoch, utils.prefetch(batches)):
+                    # A training step: a batch goes in, train_op changes the weights, the loss before that comes out.
+                    _, loss_value, summary_value = session.run([train_op, cross_entropy, summary],
+                                                               feed_dict={images: image_batch, labels: label_batch})
+                    run.add_loss(loss_value, len(label_batch))
+                    if run.step % EMA_INTERVAL == 0 or run.step == epoch * steps_per_epoch:
+                        session.run(ema_op)  # updates the moving average of the weights
+                        run.log('train', summary_value)
+                validation, _ = measure_accuracy(session, images, probabilities, data.validation)
+                test, test_probabilities = measure_accuracy(session, images, probabilities, data.test)
+                run.log('train', session.run(histograms, {images: data.validation.images[:100]}))
+                run.end_epoch(epoch, validation, test)
+            if run.step == run.start_step:  # nothing was left to train
+                _, test_probabilities = measure_accuracy(session, images, probabilities, data.test)
+            figures.plot_results(run, images, eval_layers, data.test, test_probabilities)
+            tables.print_results(run, flags.epochs)
 
 
 def predict(flags):

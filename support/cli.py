@@ -142,7 +142,7 @@ def parse_convnet_flags(docstring, arguments=None):
         help='augmentation: shift, stretch, rotate and bend each training image by about so many pixels; '
              '0: none (default: %(default)s)')
     add('--conv1', choices=['learned', 'hand-coded'], default='learned',
-        help='hand-coded: conv1 has the kernels of kernels.py and does not learn (default: %(default)s)')
+        help='hand-coded: conv1 has the kernels of kernels.py, which do not learn (default: %(default)s)')
     add('--seed', type=bounded(int, 0, 2**31 - 1), default=0, metavar='N',
         help='random seed: initial weights, order, augmentation, dropout (default: %(default)s)')
     add('--name', type=run_name, default='convnet_mnist',

@@ -33,7 +33,7 @@ def to_uint8(values, matrix):
 
 
 def scale_text(matrix):
-    return 'sum {:.3g}: {} is 0, white 1'.format(matrix.sum(), 'grey' if tables.is_zero_sum(matrix) else 'black')
+    return 'black -1, grey 0, white 1' if tables.is_zero_sum(matrix) else 'black 0, white 1'
 
 
 def filtered_pictures(values, matrices):
@@ -66,9 +66,10 @@ def plot_filters(folder, flags, picture, grey_picture, values, matrices, detail)
     for name, matrix in matrices.items():
         grey, rgb = [to_uint8(values[kind][name][0], matrix) for kind in ('grey', 'rgb')]
         lines = tables.matrix_lines(matrix) if max(matrix.shape) <= 3 else ['{} x {} numbers'.format(*matrix.shape)]
-        columns.append((name, '\n'.join([size_text(grey), scale_text(matrix)] + lines), grey, rgb))
+        caption = [size_text(grey), 'sum {:.3g}'.format(matrix.sum()), scale_text(matrix)] + lines
+        columns.append((name, '\n'.join(caption), grey, rgb))
     height, width = values['grey'][name].shape[1:3]
-    detail = (detail[0] + 0.5) / height, (detail[1] + 0.5) / width
+    detail = ((detail[0] + 0.5) / height, (detail[1] + 0.5) / width, max(1 / 12, min(6 / min(height, width), 1)))
     outputs.save_figure(plot_panels(pyplot.figure(), columns, detail), os.path.join(folder, FILTERS[0] + '.png'))
     outputs.save_figure(plot_operations(pyplot.figure(), picture, values['operations']),
                         os.path.join(folder, FILTERS[1] + '.png'))
@@ -77,13 +78,13 @@ def plot_filters(folder, flags, picture, grey_picture, values, matrices, detail)
 def plot_panels(figure, columns, detail):
     """Columns of (title, caption, grey, RGB), five beside each other, and below each a detail magnified.
 
-    detail: its centre (y, x), from 0 to 1 of height and width.
+    detail: its centre (y, x) from 0 to 1 of height and width, and its side from 0 to 1 of the shorter of them.
     """
     blocks = [columns[start:start + 5] for start in range(0, len(columns), 5)]
     height, width = columns[0][2].shape[:2]
     panel = 2.1 * min(max(height / width, 0.4), 2.5)  # inches
-    figure.set_size_inches(11.2, len(blocks) * (2 * panel + 3.7))
-    grid = figure.add_gridspec(4 * len(blocks), 5, height_ratios=[panel, panel, 2.1, 1.3] * len(blocks), left=0.04,
+    figure.set_size_inches(11.2, len(blocks) * (2 * panel + 3.8))
+    grid = figure.add_gridspec(4 * len(blocks), 5, height_ratios=[panel, panel, 2.1, 1.4] * len(blocks), left=0.04,
                                right=0.99, top=1 - 0.3 / figure.get_figheight(), bottom=0, hspace=0.06, wspace=0.06)
     for block_index, block in enumerate(blocks):
         for column, (title, caption, grey, rgb) in enumerate(block):
@@ -110,7 +111,7 @@ def show_picture(axis, picture):
 
 def show_detail(framed_axes, axis, picture, centre):
     height, width = picture.shape[:2]
-    side = max(min(height, width) // 12, 4)
+    side = max(int(round(centre[2] * min(height, width))), 1)
     top = int(min(max(centre[0] * height - side / 2, 0), max(height - side, 0)))
     left = int(min(max(centre[1] * width - side / 2, 0), max(width - side, 0)))
     axis.imshow(picture[top:top + side, left:left + side].repeat(3, axis=2), interpolation='nearest')
@@ -124,9 +125,9 @@ def show_detail(framed_axes, axis, picture, centre):
 def plot_operations(figure, picture, operations):
     """What the lecture's three operations make of a picture [height, width, 3] with the kernel emboss."""
     captions = {
-        'original': 'the others: the kernel emboss,\nwith each of the operations',
+        'original': 'The other five: the kernel emboss,\nby each operation',
         'conv2d, all channel pairs': 'kernel [3, 3, 3, 3]: emboss in all nine channel\npairs. Wrong: each channel out '
-                                     'is the sum of\nred, green and blue: grey, and too bright',
+                                     'is the sum of\nthree: grey, and three times too bright',
         'conv2d, diagonal': 'kernel [3, 3, 3, 3]: emboss from red to red,\ngreen to green, blue to blue, zeros '
                             'elsewhere.\nRight: the colours stay',
         'depthwise_conv2d': 'kernel [3, 3, 3, 1]: each channel by itself.\nThe same picture with 27 weights',
@@ -146,7 +147,7 @@ def plot_operations(figure, picture, operations):
 
 
 def size_text(picture):
-    return '{} x {} pixels'.format(*picture.shape[:2])
+    return '{} high, {} wide'.format(*picture.shape[:2])
 
 
 def choose_backend(no_show):
@@ -202,9 +203,11 @@ def plot_kernels(before, after):
     """Kernels [h, w, in, out] before and after training, seen from the first channel in, above those of lesson 1."""
     figure = Figure(figsize=(11, 5.2))
     grid = figure.add_gridspec(2, 2, height_ratios=[2.5, 1], left=0.02, right=0.98, top=0.93, bottom=0.06, hspace=0.3)
-    for column, (title, values) in enumerate([('before', before), ('after', after)]):
-        show_tiles(figure.add_subplot(grid[0, column]), 'conv1 {} training'.format(title), normalized_kernels(values),
-                   columns=8)
+    panels = [('conv1 before training', before), ('conv1 after training', after)]
+    if np.array_equal(before, after):
+        panels = [('conv1, hand-coded: not trained', after)]
+    for column, (title, values) in enumerate(panels):
+        show_tiles(figure.add_subplot(grid[0, column]), title, normalized_kernels(values), columns=8)
     row = grid[1, :].subgridspec(1, len(kernels.KERNELS))
     for index, (name, matrix) in enumerate(kernels.KERNELS.items()):
         axis = figure.add_subplot(row[index])
@@ -212,8 +215,8 @@ def plot_kernels(before, after):
         axis.set(xticks=[], yticks=[], xlabel=name)
         if index == 0:
             axis.set_title('hand-coded, from lesson 1', fontweight='bold', loc='left')
-    figure.text(0.98, 0.33, 'each kernel on its own scale: grey 0, white positive, black negative', ha='right',
-                fontsize=9)
+    figure.text(0.98, 0.33, 'White: positive weights. Grey: 0. Black: negative weights. A scale for each kernel.',
+                ha='right', fontsize=9)
     return figure
 
 
@@ -236,11 +239,12 @@ def plot_activations(image, conv1_kernels, layers):
             left = normalized_kernels(conv1_kernels)
             rows_of, columns_of = [np.arange(size) * left.shape[1 + axis] // size
                                    for axis, size in enumerate((height, width))]
-            tiles = np.concatenate([left[:, rows_of][:, :, columns_of], tiles], axis=2)
+            space = np.full([count, height, 1], np.nan)
+            tiles = np.concatenate([left[:, rows_of][:, :, columns_of], space, tiles], axis=2)
             title, columns = '{}: {} kernels, each beside its activation'.format(name, count), 4
         show_tiles(figure.add_subplot(grid[1 + index]), title, tiles, columns, gap=max(2, height // 9))
-    figure.text(0.02, 0.02, 'activations: black 0, white the largest 5% of the layer\'s that are not 0; the brightness '
-                            'is the square root, so that weak ones are seen', fontsize=9)
+    figure.text(0.02, 0.02, 'Activations: black is 0; white are the strongest 5% of the layer; weak ones are brightened '
+                            '(square root).', fontsize=9)
     return figure
 
 
@@ -274,7 +278,7 @@ def plot_training_curve(history):
     axis.plot(epochs, [row['test'] for row in history], 'o-', color='C0', label='test')
     axis.plot(epochs, [row['validation'] for row in history], 's--', color='C1', markersize=4, label='validation')
     axis.plot(shown, [tables.LECTURE_ACCURACY[epoch] for epoch in shown], 'k^:', label="the lecture's test accuracy")
-    axis.set(xlabel='epochs', ylabel='accuracy (logit scale)', title='Accuracy by epoch')
+    axis.set(xlabel='epochs', ylabel='accuracy (scale stretched near 1: logit)', title='Accuracy by epoch')
     axis.set_yscale('logit', nonpositive='clip')
     low, high = axis.get_ylim()
     ticks = [tick for tick in (.1, .2, .5, .8, .9, .95, .98, .99, .995, .998, .999) if low <= tick <= high]
@@ -312,7 +316,7 @@ def plot_mistakes(dataset, probabilities):
     worst = wrong[np.argsort(probabilities[wrong, dataset.labels[wrong]])][:25]
     captions = ['{}, read as {} ({:.3f})'.format(dataset.labels[index], predicted[index],
                                                  probabilities[index, predicted[index]]) for index in worst]
-    return plot_captioned('The worst mistakes: the label, what was read, and its probability',
+    return plot_captioned('The worst mistakes, least probable label first: label, what was read, its probability',
                           dataset.images[worst], captions)
 
 

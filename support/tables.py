@@ -21,10 +21,24 @@ def relative(path):
 
 # ---- Lesson 1 ------------------------------------------------------------------------------------
 
+def most_changed(image, output, tops, lefts, h, w):
+    """The row and column of the output value that differs most from the pixel under the kernel's centre.
+
+    image [height, width], output [out_height, out_width]; tops and lefts: where the patches [h, w] begin. Only
+    patches that lie inside the image count, if there are any.
+    """
+    height, width = image.shape
+    centre_rows, centre_columns = [np.clip(starts + (size - 1) // 2, 0, full - 1) for starts, size, full in
+                                   ((tops, h, height), (lefts, w, width))]
+    inside = np.outer((tops >= 0) & (tops + h <= height), (lefts >= 0) & (lefts + w <= width))
+    change = np.abs(output - image[centre_rows][:, centre_columns]) * inside
+    return np.unravel_index(change.argmax(), change.shape)
+
+
 def print_value(title, row, column, patch, kernel, products, value):
     """Prints patch x kernel = products, each [h, w, channels], their sum, and the value that tf.nn.conv2d gave."""
     height, width, channels = kernel.shape
-    print('\nOne output value by hand: {}, row {}, column {}'.format(title, row, column))
+    print('\nOne output value by hand: {}, row {}, column {} of the output'.format(title, row, column))
     if width <= 5:
         columns = [9 * width, 9 * width, 9 * width]
         print('  ' + '     '.join('{:^{}}'.format(heading, size) for heading, size in zip(
@@ -39,15 +53,18 @@ def print_value(title, row, column, patch, kernel, products, value):
                 print('  {}{} {}{} {}{}'.format(patch_text, sign[0], kernel_text, sign[1], product_text, name))
     equal = abs(products.sum() - value) <= 1e-5 * max(1, np.abs(products).sum())
     print('  sum of the {:4} products {:10.6f}\n  tf.nn.conv2d gave        {:10.6f}   {}'.format(
-        products.size, products.sum(), value, 'equal' if equal else 'NOT EQUAL'))
+        products.size, products.sum(), value, 'equal up to rounding' if equal else 'NOT EQUAL'))
 
 
-def print_side_by_side(title, matrices):
-    """Prints {heading: matrix} in columns."""
-    print('\n' + title)
+def print_flipping(matrices):
+    """Prints {heading: matrix [3, 3]} in columns, and what they show."""
+    print('\ntf.nn.conv2d does not flip the kernel')
     blocks = [[heading] + matrix_lines(matrix) for heading, matrix in matrices.items()]
     for line in zip(*blocks):
-        print('  ' + ''.join('{:20}'.format(text) for text in line).rstrip())
+        print('  ' + ''.join('{:17}'.format(text) for text in line).rstrip())
+    print('  Up and left of the bright pixel, conv2d gives 9: for that output, the bright pixel lies under the bottom\n'
+          '  right number of the kernel. True convolution flips the kernel first, kernel[::-1, ::-1], and so copies\n'
+          '  the kernel to the place of the bright pixel.')
 
 
 def matrix_lines(matrix):
@@ -62,21 +79,23 @@ def is_zero_sum(matrix):
 
 def print_kernels(matrices, values):
     """Prints each kernel with its sum and the shapes of its outputs, values['grey'][name] and values['rgb'][name]."""
-    print('\n{:14}{:>6}  {:18}  {:18}  {}'.format('kernel', 'sum', 'grey output', 'RGB output', 'matrix'))
+    print('\nShapes are [batch, height, width, channels].\n{:14}{:>6}  {:18}  {:18}  {}'.format(
+        'kernel', 'sum', 'grey output', 'RGB output', 'matrix'))
     for name, matrix in matrices.items():
         lines = matrix_lines(matrix)
         print('{:14}{:6.4g}  {:18}  {:18}  {}'.format(
             name, matrix.sum(), str(values['grey'][name].shape), str(values['rgb'][name].shape), lines[0]))
         for line in lines[1:]:
             print(' ' * 62 + line)
+    for name, matrix in matrices.items():
         if not is_zero_sum(matrix) and abs(matrix.sum() - 1) > 1e-3:
-            print('The kernel {0} sums to {1:.4g}, so the output is {1:.4g} times as bright as the picture. Divide its '
-                  'numbers by {1:.4g} to keep the brightness.'.format(name, matrix.sum()))
+            print('\nThe kernel {0} sums to {1:.4g}: its output is {1:.4g} times as bright as the picture.\n'
+                  'Divide its numbers by {1:.4g} to keep the brightness.'.format(name, matrix.sum()))
 
 
 def print_output_sizes(name, kernel_shape, picture_shape):
     """Prints the sizes that TensorFlow infers for strides 1 to 3, beside the formula."""
-    print('\nOutput size, with k for the size of the kernel ({}, {})\n  {:8}{:26}{}'.format(
+    print('\nOutput size, height x width, for a kernel of k x k pixels (here {}: {})\n  {:8}{:26}{}'.format(
         name, shape_text(kernel_shape), 'stride', 'SAME: ceil(in / stride)', 'VALID: ceil((in - k + 1) / stride)'))
     with tf.Graph().as_default():
         images = tf.placeholder(tf.float32, (1,) + picture_shape + (1,))
@@ -125,7 +144,7 @@ def print_epoch(row):
 
 
 def print_history(history):
-    print('epoch  training loss  validation    test  lecture')
+    print('epoch  training loss  validation    test  lecture\'s test')
     for row in history:
         print_epoch(row)
 
@@ -133,7 +152,7 @@ def print_history(history):
 def print_results(run, epochs):
     """Says where everything is, and what to try next."""
     if run.step == run.start_step:
-        print('{} epochs asked for, {} done already: nothing was left to train.'.format(epochs, run.epochs_done))
+        print('Epochs asked for: {}, done already: {}. A larger --epochs trains on.'.format(epochs, run.epochs_done))
     print('\nFigures      {}\nCheckpoint   {}\nTensorBoard  tensorboard --logdir {}'.format(
         relative(run.folders.figures), relative(run.latest), relative(run.folders.graphs)))
     print('Try next     draw a digit, save it as digit.png: python 07_convnet_mnist.py{} --predict digit.png'.format(

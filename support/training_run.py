@@ -32,9 +32,9 @@ class TrainingRun:
     SECONDS_BETWEEN_SAVES = 20
 
     def __init__(self, session, flags, data):
-        """Initializes all variables, or restores the newest intact checkpoint of the run flags.name.
+        """Restores the newest intact checkpoint of the run flags.name, if there is one.
 
-        session: a tf.Session whose graph is complete; data: the Datasets. Raises UserError if something
+        session: a tf.Session with initialized variables; data: the Datasets. Raises UserError if something
         cannot be written, another process is at work on the run, or its checkpoints do not fit.
         """
         self.name, self.folders = flags.name, outputs.run_folders(flags.output_dir, flags.name)
@@ -49,7 +49,6 @@ class TrainingRun:
         self._session, self._signal, self._writers = session, None, {}
         with tf.variable_scope('checkpoint'):
             self._saved_state = tf.get_variable('saved_state', initializer='', trainable=False)  # SAVED_STATE
-            initializer = tf.global_variables_initializer()
             self._saver = tf.train.Saver(max_to_keep=3)
         self._lock = acquire_lock(self.folders.checkpoints)
         try:
@@ -57,7 +56,7 @@ class TrainingRun:
             if flags.restart:
                 outputs.back_up(self.folders)
             remove_unfinished(self.folders.checkpoints)
-            session.run(initializer)
+            session.run(self._saved_state.initializer)
             self.initial_kernels = session.run({variable.op.name[:-len('/weights')]: variable for variable in
                                                 tf.global_variables() if re.match('[^/]+/weights$', variable.op.name)
                                                 and variable.shape.ndims == 4})  # {layer: [h, w, in, out]}
@@ -120,13 +119,14 @@ class TrainingRun:
 
     def _refuse_other_settings(self, prefix, saved):
         different = ['{} {} (now {})'.format('dataset' if name == 'dataset' else '--' + name.replace('_', '-'),
-                                             saved.get(name), value)
+                                             *['on' if setting is True else 'off' if setting is False else setting
+                                               for setting in (saved.get(name), value)])
                      for name, value in self._settings.items() if saved.get(name) != value]
         if different:
             raise utils.UserError('{}: trained with {}; give the same, or another --name, or --restart'.format(
                 prefix, ', '.join(different)))
 
-    def steps(self, epoch, batches):
+    def progress(self, epoch, batches):
         """Yields the batches and counts the steps. Shows the progress, saves now and then, and ends if asked to stop.
 
         When a batch is yielded, self.step is the number of the training step that it is for.
