@@ -215,7 +215,7 @@ def plot_kernels(before, after):
         axis.set(xticks=[], yticks=[], xlabel=name)
         if index == 0:
             axis.set_title('hand-coded, from lesson 1', fontweight='bold', loc='left')
-    figure.text(0.98, 0.33, 'White: positive weights. Grey: 0. Black: negative weights. A scale for each kernel.',
+    figure.text(0.98, 0.33, 'White: positive weights. Grey: 0. Black: negative weights. A scale per kernel.',
                 ha='right', fontsize=9)
     return figure
 
@@ -243,8 +243,8 @@ def plot_activations(image, conv1_kernels, layers):
             tiles = np.concatenate([left[:, rows_of][:, :, columns_of], space, tiles], axis=2)
             title, columns = '{}: {} kernels, each beside its activation'.format(name, count), 4
         show_tiles(figure.add_subplot(grid[1 + index]), title, tiles, columns, gap=max(2, height // 9))
-    figure.text(0.02, 0.02, 'Activations: black is 0; white are the strongest 5% of the layer; weak ones are brightened '
-                            '(square root).', fontsize=9)
+    figure.text(0.02, 0.02, 'Activations: black is 0; white are the strongest 5% of the layer; weak ones '
+                            'are brightened (square root).', fontsize=9)
     return figure
 
 

@@ -16,12 +16,12 @@ from support import cli  # noqa: E402
 
 FIGURES = ['learned_kernels', 'activations', 'training_curve', 'confusion', 'mistakes']  # of lesson 2
 BOXES = {'data', 'conv1', 'pool1', 'conv2', 'pool2', 'fc', 'dropout', 'softmax_linear', 'loss', 'train', 'global_step',
-         'moving_average', 'evaluation', 'histograms', 'checkpoint'}  # of its graph in TensorBoard
+         'moving_average', 'evaluation', 'histograms', 'init', 'checkpoint'}  # of its graph in TensorBoard
 
 
 def pytest_addoption(parser):
     parser.addoption('--screenshots', metavar='DIR', help='where test_tensorboard.py saves its screenshots')
-    parser.addoption('--logs', metavar='DIR', help='the logs that test_tensorboard.py looks at, instead of a short run\'s')
+    parser.addoption('--logs', metavar='DIR', help='the logs at which it looks, instead of a short run\'s')
 
 
 @pytest.fixture(scope='session')

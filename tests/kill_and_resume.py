@@ -16,32 +16,40 @@ import time
 
 from conftest import ROOT, user_environment, write_small_data
 
-from support import cli, training_run
+from support import cli
 
+with cli.quiet_start():  # TensorFlow is imported here
+    from support import training_run
+
+NAME = 'convnet_mnist'  # of a run, by default
 TRAIN = '''
 import runpy, sys
 sys.path.insert(0, {root!r})
-from support import training_run
-training_run.Run.SECONDS_BETWEEN_SAVES = {seconds}
+from support import cli
+with cli.quiet_start():
+    from support import training_run
+training_run.TrainingRun.SECONDS_BETWEEN_SAVES = {seconds}
+{patch}
 runpy.run_path({root!r} + '/07_convnet_mnist.py', run_name='__main__')
 '''
 
 
-def start(folder, data, epochs, seconds_between_saves=0, flags=(), **options):
-    """Starts lesson 2 as a process of its own, with all it writes under folder."""
-    code = TRAIN.format(root=ROOT, seconds=seconds_between_saves)
+def start(folder, data, epochs, seconds_between_saves=0, flags=(), patch='', **options):
+    """Starts lesson 2 as a process of its own, with all it writes under folder. patch: Python to run before."""
+    code = TRAIN.format(root=ROOT, seconds=seconds_between_saves, patch=patch)
     return subprocess.Popen(
-        [sys.executable, '-c', code, '--data-dir', data, '--epochs', str(epochs),
-         '--checkpoint-dir', os.path.join(folder, 'checkpoints'), '--log-dir', os.path.join(folder, 'graphs'),
-         '--figure-dir', os.path.join(folder, 'figures')] + [str(flag) for flag in flags],
+        [sys.executable, '-c', code, '--data-dir', data, '--epochs', str(epochs), '--output-dir', folder] +
+        [str(flag) for flag in flags],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, universal_newlines=True, env=user_environment(), **options)
 
 
+def checkpoint_folder(folder):
+    return os.path.join(str(folder), 'checkpoints', NAME)
+
+
 def digest(folder):
-    """SHA-256 over all variables of the newest checkpoint: weights, Adam's slots, averages, step, notes."""
-    with cli.quiet_start():
-        import tensorflow.compat.v1 as tf
-    reader = tf.train.NewCheckpointReader(training_run.checkpoints(os.path.join(folder, 'checkpoints'))[0])
+    """SHA-256 over all variables of the newest checkpoint: weights, Adam's slots, averages, step, saved state."""
+    reader = training_run.tf.train.NewCheckpointReader(training_run.checkpoints(checkpoint_folder(folder))[0])
     sha256 = hashlib.sha256()
     for name in sorted(reader.get_variable_to_shape_map()):
         value = reader.get_tensor(name)
@@ -50,14 +58,14 @@ def digest(folder):
 
 
 def scalars(folder):
-    """What TensorBoard itself reads from the logs: {(run, tag): [(step, value), ...]}."""
+    """What TensorBoard itself reads from the logs: {(log, tag): [(step, value), ...]}."""
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
     found = {}
-    for run in 'train', 'validation', 'test':
-        log = EventAccumulator(os.path.join(folder, 'graphs', run), size_guidance={'scalars': 0})
+    for name in 'train', 'validation', 'test':
+        log = EventAccumulator(os.path.join(str(folder), 'graphs', NAME, name), size_guidance={'scalars': 0})
         log.Reload()
         for tag in log.Tags()['scalars']:
-            found[run, tag] = [(event.step, event.value) for event in log.Scalars(tag)]
+            found[name, tag] = [(event.step, event.value) for event in log.Scalars(tag)]
     return found
 
 
@@ -72,6 +80,13 @@ def run_to_the_end(folder, data, epochs, flags=()):
     return table(output)
 
 
+def progress(folder):
+    """Returns the step of the newest checkpoint (0: there is none), and whether another is half written."""
+    names = os.listdir(checkpoint_folder(folder)) if os.path.isdir(checkpoint_folder(folder)) else []
+    steps = [int(name[len('model.ckpt-'):-len('.index')]) for name in names if name.endswith('.index')]
+    return max(steps, default=0), any('tempstate' in name or 'checkpoint.tmp' in name for name in names)
+
+
 def run_with_kills(folder, data, epochs, kills, seed, longest, flags=()):
     """Kills `kills` times, each time at a random moment within `longest` seconds; then lets it finish.
 
@@ -79,7 +94,6 @@ def run_with_kills(folder, data, epochs, kills, seed, longest, flags=()):
     kills cut a checkpoint's writing short.
     """
     moments, killed, cut_short = random.Random(seed), 0, 0
-    checkpoints = os.path.join(folder, 'checkpoints')
     for number in range(1, kills + 1):
         process, moment = start(folder, data, epochs, flags=flags), moments.uniform(0, longest)
         try:
@@ -90,9 +104,7 @@ def run_with_kills(folder, data, epochs, kills, seed, longest, flags=()):
             process.kill()
             process.communicate()
         killed += 1
-        names = os.listdir(checkpoints) if os.path.isdir(checkpoints) else []
-        step = max([int(name[11:-6]) for name in names if name.endswith('.index')], default=0)
-        unfinished = any('tempstate' in name or 'checkpoint.tmp' in name for name in names)
+        step, unfinished = progress(folder)
         cut_short += unfinished
         print('{:3}: killed after {:.2f} s, step {}{}'.format(
             number, moment, step, ', a checkpoint half written' if unfinished else ''), flush=True)
@@ -111,7 +123,8 @@ def main():
         data, killed, whole = [os.path.join(folder, name) for name in ('data', 'killed', 'whole')]
         write_small_data(data)
         rows, kills, cut_short = run_with_kills(killed, data, flags.epochs, flags.kills, flags.seed, flags.longest)
-        same = {'table': rows == run_to_the_end(whole, data, flags.epochs), 'variables': digest(killed) == digest(whole),
+        same = {'table': rows == run_to_the_end(whole, data, flags.epochs),
+                'variables': digest(killed) == digest(whole),
                 'scalars in TensorBoard': scalars(killed) == scalars(whole)}
     print('{} kills, {} of them while a checkpoint was written. {}'.format(kills, cut_short, ', '.join(
         '{}: {}'.format(name, 'equal' if equal else 'DIFFERENT') for name, equal in same.items())))

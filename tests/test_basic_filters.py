@@ -1,16 +1,44 @@
-"""Lesson 1 as its users run it, and the pictures that it must read or refuse."""
+"""Lesson 1 as its users run it, the arithmetic that it prints, and the pictures that it must read or refuse."""
+import collections
+import contextlib
 import io
 import os
+import re
+import subprocess
+import sys
+from unittest import mock
 
 import numpy as np
 import pytest
+import scipy.signal
 from PIL import Image
 
 import kernels
 import utils
+from support import cli, outputs
 from conftest import ROOT, run_script
+from test_kernels import CUSTOM, by_scipy, strided
 
 CHIHUAHUA = os.path.join(ROOT, 'data', 'chihuahua.jpg')
+TWO_FIGURES = ['basic_filters.png', 'conv_ops.png']
+
+
+@pytest.fixture(scope='module')
+def tables(lesson1):
+    return lesson1.tables  # imports TensorFlow
+
+
+@pytest.fixture
+def small_picture(tmp_path):
+    """45 x 38 pixels, which takes a tenth of the time that the Chihuahua takes."""
+    path = str(tmp_path / 'small.png')
+    Image.fromarray(np.random.RandomState(6).randint(0, 256, (45, 38, 3)).astype(np.uint8)).save(path)
+    return path
+
+
+@pytest.fixture
+def small(filters, small_picture):
+    return lambda *arguments, **options: filters('--image', small_picture, *arguments, **options)
 
 
 def read_png(path):
@@ -29,97 +57,470 @@ def summaries(lesson1, log_dir):
     return images, graphs
 
 
-def test_the_main_command(filters_flags, lesson1, tmp_path):
-    result = run_script('07_basic_filters.py', *filters_flags)
-    assert result.stderr == ''
+# ---- The main command ----
+
+MainRun = collections.namedtuple('MainRun', 'stdout stderr folder')
+
+
+@pytest.fixture(scope='module')
+def main_run(tmp_path_factory):
+    """The README's command, run as a user runs it."""
+    folder = tmp_path_factory.mktemp('main')
+    result = run_script('07_basic_filters.py', '--no-show', '--output-dir', folder)
+    return MainRun(result.stdout, result.stderr, folder)
+
+
+def test_the_main_command_prints_its_tables_and_nothing_on_stderr(main_run):
+    assert main_run.stderr == ''
+    shapes = '(1, 640, 640, 1)    (1, 640, 640, 3)'
+    for name, matrix in kernels.KERNELS.items():
+        assert re.search(r'\n{} +{:g}  {}'.format(name, matrix.sum(), re.escape(shapes)), main_run.stdout)
+    assert main_run.stdout.count(shapes) == len(kernels.KERNELS)
+    for name, kind in ('Figures', 'figures'), ('TensorBoard', 'graphs'):
+        path = re.search(r'^{} .*?(\S+)$'.format(name), main_run.stdout, re.MULTILINE).group(1)
+        assert os.path.abspath(path) == str(main_run.folder / kind / 'basic_filters')  # may be printed as relative
+
+
+def test_the_main_command_ends_with_one_thing_to_try_next(main_run, small):
+    last = main_run.stdout.splitlines()[-1]
+    script, flag, kernel = re.match(r'Try next .*python (\S+) (\S+) "(.*)"$', last).groups()
+    assert 'Try next' in small('--kernels', 'identity', flag, kernel).stdout.splitlines()[-1]
+    assert os.path.exists(os.path.join(ROOT, script))
+
+
+def test_the_main_command_writes_two_figures(main_run):
+    assert sorted(os.listdir(str(main_run.folder / 'figures' / 'basic_filters'))) == TWO_FIGURES
+    assert sorted(os.listdir(str(main_run.folder))) == ['figures', 'graphs']
+    for name in TWO_FIGURES:
+        assert read_png(main_run.folder / 'figures' / 'basic_filters' / name).std() > 20  # there is something to see
+
+
+def test_the_pictures_in_tensorboard(main_run, lesson1):
+    images, _ = summaries(lesson1, main_run.folder / 'graphs' / 'basic_filters')
+    assert len(images) == 2 * len(kernels.KERNELS) + 5
+    original = np.asarray(Image.open(CHIHUAHUA)).astype(float) / 255
+    for name, matrix in kernels.KERNELS.items():
+        (picture,) = [image for tag, image in images.items() if 'rgb/' + name in tag]
+        assert picture.shape == (640, 640, 3)
+        assert np.abs(picture.astype(float) - shown(by_scipy(original, matrix), matrix)).max() < 1.01, name
+
+
+def convolutions(graph):
+    return collections.Counter(node.name.rsplit('/', 1)[0] for node in graph.node if node.op == 'Conv2D')
+
+
+def test_the_graph_in_tensorboard(main_run, lesson1):
+    _, (graph,) = summaries(lesson1, main_run.folder / 'graphs' / 'basic_filters')
+    assert {node.name.split('/')[0] for node in graph.node if '/' in node.name} == {'grey', 'rgb', 'operations'}
+    assert {node.name for node in graph.node if '/' not in node.name} == {'images'}
+    found = convolutions(graph)
+    assert found.pop('grey') == 1  # all kernels in one
     for name in kernels.KERNELS:
-        assert '\n{:12}'.format(name) in result.stdout
-    assert result.stdout.count('(1, 640, 640, 1)    (1, 640, 640, 3)') == len(kernels.KERNELS)
-    assert result.stdout.rstrip().endswith(str(tmp_path / 'graphs'))
-    assert '   equal' in result.stdout and 'NOT EQUAL' not in result.stdout
-    for stride, same, valid in (1, 640, 638), (2, 320, 319), (3, 214, 213):
-        assert '  {}       (1, {same}, {same}, 1)    (1, {valid}, {valid}, 1)'.format(
-            stride, same=same, valid=valid) in result.stdout
-    for name in 'grid.png', 'conv_ops.png':
-        assert read_png(tmp_path / 'figures' / name).std() > 20  # there is something to see
-
-    images, graphs = summaries(lesson1, tmp_path / 'graphs')
-    assert len(images) == 2 * len(kernels.KERNELS) + 3
-    blurred = next(image for tag, image in images.items() if 'rgb/blur' in tag)
-    assert blurred.shape == (640, 640, 3)
-    original = np.asarray(Image.open(CHIHUAHUA))
-    assert abs(blurred.astype(float).mean() - original.mean()) < 1  # brightness kept
-    (graph,) = graphs
-    convolutions = {node.name for node in graph.node if node.op == 'Conv2D'}
-    assert {'grey/Conv2D', 'rgb/Conv2D'} <= convolutions  # all kernels in one
-    assert not {name for name in convolutions if name.startswith(('grey/', 'rgb/'))} - {'grey/Conv2D', 'rgb/Conv2D'}
+        assert found.pop('rgb/' + name) == 1
+    assert not [name for name in found if name.startswith(('grey', 'rgb'))]
+    assert {node.name.split('/')[1] for node in graph.node if node.name.startswith('rgb/')} == set(kernels.KERNELS)
 
 
-def test_one_scale_for_all(lesson1):
-    values = np.float32([-0.5, 0, 0.25, 1, 1.5]).reshape(1, 5, 1, 1)
-    with lesson1.tf.Graph().as_default(), lesson1.tf.Session() as session:
-        clipped = session.run(lesson1.displayed(lesson1.tf.constant(values), kernels.KERNELS['blur']))
-        magnitude = session.run(lesson1.displayed(lesson1.tf.constant(values), kernels.KERNELS['edge']))
-    assert clipped.ravel().tolist() == [0, 0, 63, 255, 255]
-    assert magnitude.ravel().tolist() == [127, 0, 63, 255, 255]
+def test_a_custom_kernel_in_the_graph(small, lesson1, tmp_path):
+    small('--kernels', 'blur', 'edge', '--custom-kernel', '1 2; 3 4')
+    _, (graph,) = summaries(lesson1, tmp_path / 'graphs' / 'basic_filters')
+    found = convolutions(graph)
+    assert found['grey'] == 2  # of another size, so it has a conv2d of its own
+    assert {name: count for name, count in found.items() if name.startswith('rgb/')} == {
+        'rgb/blur': 1, 'rgb/edge': 1, 'rgb/custom': 1}
 
 
-def test_separable_equals_conv2d_and_depthwise_keeps_colours_apart(lesson1):
-    image = np.random.RandomState(0).rand(1, 8, 9, 3).astype(np.float32)
-    red = image * np.float32([1, 0, 0])
-    with lesson1.tf.Graph().as_default(), lesson1.tf.Session() as session:
-        outputs = session.run([{name: output for name, (_, output) in lesson1.compare_operations(
-            lesson1.tf.constant(picture)).items()} for picture in (image, red)])
-    np.testing.assert_allclose(outputs[0]['conv2d'], outputs[0]['separable_conv2d'], atol=1e-5)
-    assert np.abs(outputs[1]['depthwise_conv2d'][..., 1:]).max() == 0
-    assert np.abs(outputs[1]['conv2d'][..., 1:]).max() > 0.1
+# ---- One output value by hand ----
+
+ByHand = collections.namedtuple('ByHand', 'title row column patch kernel products count sum value')
 
 
-@pytest.mark.parametrize('flags, expected', [
-    (['--kernels', 'edge', 'blur'], ['edge  ', 'blur  ', 'by hand: blur']),
-    (['--custom', '0 -1 0; -1 5 -1; 0 -1 0', '--kernels', 'sharpen'], ['custom  ', 'by hand: custom']),
-    (['--custom', '1 2; 3 4', '--kernels', 'edge', '--padding', 'VALID'], ['(1, 639, 639, 1)', '(1, 638, 638, 3)']),
-    (['--stride', '3', '--kernels', 'emboss'], ['(1, 214, 214, 3)', 'by hand: emboss']),
-    (['--stride', '2', '--padding', 'VALID', '--kernels', 'edge'], ['(1, 319, 319, 3)', 'by hand: edge'])])
-def test_flags(filters, tmp_path, flags, expected):
-    result = filters(*flags)
-    assert all(text in result.stdout for text in expected), result.stdout
-    assert '   equal' in result.stdout and result.stderr == ''
+def values_by_hand(stdout, *channel_counts):
+    """What the lesson prints of each value by hand; patch, kernel and products [h, w, channels] for narrow kernels."""
+    blocks = re.findall(r'One output value by hand: ([^\n]*), row (\d+), column (\d+)[^\n]*\n(.*?)'
+                        r'  sum of the +(\d+) products +(\S+)\n  tf.nn.conv2d gave +(\S+)   ([^\n]*)\n',
+                        stdout, re.DOTALL)
+    assert len(blocks) == len(channel_counts) and 'NOT EQUAL' not in stdout, stdout
+    found = []
+    for (title, row, column, text, count, total, value, verdict), channels in zip(blocks, channel_counts):
+        assert verdict.startswith('equal')
+        matrices = [None] * 3
+        if text:
+            table = [[float(number) for number in re.findall(r'-?\d+\.\d{4}(?!\d)', line)]
+                     for line in text.splitlines()[1:]]
+            matrices = np.array(table).reshape(channels, -1, 3, len(table[0]) // 3).transpose(2, 1, 3, 0)
+        found.append(ByHand(title, int(row), int(column), *matrices, int(count), float(total), float(value)))
+    return found
 
 
-def test_the_pixel_by_hand_and_the_log_of_a_large_bright_picture(filters, lesson1, tmp_path):
-    picture = Image.new('RGB', (1500, 2100), 'white')  # its largest changes are at the border, where zeros come in
-    picture.paste('grey', (700, 300, 900, 400))
+def check_by_hand(by_hand, image, kernel, output, stride, padding):
+    """Judges a value by hand: image [height, width, c], kernel [h, w, c], output [height, width] by SciPy."""
+    row, column, sides = by_hand.row, by_hand.column, kernel.shape[:2]
+    centres = [strided(np.arange(size)[:, np.newaxis], (side,), stride, padding)[:, 0]
+               for size, side in zip(image.shape, sides)]
+    starts = [centre - (side - 1) // 2 for centre, side in zip(centres, sides)]
+    top, left = starts[0][row], starts[1][column]
+    padded = np.pad(image, [(40, 40), (40, 40), (0, 0)], mode='constant')
+    patch = padded[40 + top:40 + top + sides[0], 40 + left:40 + left + sides[1]]
+    expected = (patch * kernel).sum(dtype=np.float64)
+    assert by_hand.count == kernel.size
+    assert by_hand.sum == pytest.approx(expected, abs=1e-4) and by_hand.value == pytest.approx(expected, abs=1e-4)
+    assert by_hand.value == pytest.approx(output[row, column], abs=1e-4)
+    assert (by_hand.patch is not None) == (sides[1] <= 5)
+    if by_hand.patch is not None:
+        np.testing.assert_allclose(by_hand.patch, patch, atol=6e-5)
+        np.testing.assert_allclose(by_hand.kernel, kernel, atol=6e-5)
+        np.testing.assert_allclose(by_hand.products, patch * kernel, atol=6e-5)
+    # Chosen is, among the outputs whose patch lies inside the image, that which differs most from its centre.
+    difference = np.abs(output - image[np.ix_(*centres)][:, :, 0])
+    inside = [(start >= 0) & (start + side <= size) for start, side, size in zip(starts, sides, image.shape)]
+    assert np.outer(*inside).any() and inside[0][row] and inside[1][column]
+    assert difference[row, column] >= difference[np.ix_(*inside)].max() - 1e-5
+
+
+@pytest.mark.parametrize('shape', CUSTOM)
+@pytest.mark.parametrize('padding', ['SAME', 'VALID'])
+@pytest.mark.parametrize('stride', [1, 2, 3])
+def test_one_value_by_hand(lesson1, capsys, shape, padding, stride):
+    tf = lesson1.tf
+    image = 0.5 + np.random.RandomState(7).rand(40, 37, 1).astype(np.float32) / 2  # large changes where zeros come in
+    matrix = CUSTOM[shape] / np.abs(CUSTOM[shape]).sum()
+    with tf.Graph().as_default(), tf.Session() as session:
+        value = session.run(lesson1.filter_grey(tf.constant(image[np.newaxis]), {'it': matrix}, stride, padding)['it'])
+    place = lesson1.explain_one_value('it', image, matrix[:, :, np.newaxis], value[0, :, :, 0], stride, padding)
+    (by_hand,) = values_by_hand(capsys.readouterr().out, 1)
+    assert by_hand.title == 'it' and (by_hand.row, by_hand.column) == tuple(place)
+    check_by_hand(by_hand, image, matrix[:, :, np.newaxis], by_scipy(image, matrix, stride, padding)[:, :, 0],
+                  stride, padding)
+
+
+def test_a_wrong_value_would_be_seen(lesson1, capsys):
+    image, output = np.ones([5, 5, 1], np.float32), np.ones([5, 5], np.float32)
+    lesson1.explain_one_value('it', image, np.full([3, 3, 1], 0.1, np.float32), output, 1, 'SAME')
+    assert 'NOT EQUAL' in capsys.readouterr().out
+
+
+def test_the_values_by_hand_of_the_main_command(main_run):
+    """One of a grey picture, 9 products, and one of RGB, 27 products: the sum over all three channels in."""
+    picture, blur, emboss = utils.read_image(CHIHUAHUA), kernels.KERNELS['blur'], kernels.KERNELS['emboss']
+    grey, rgb = values_by_hand(main_run.stdout, 1, 3)
+    assert grey.title == 'blur in grey' and grey.count == 9
+    grey_picture = (picture @ [0.2989, 0.587, 0.114])[:, :, np.newaxis]
+    check_by_hand(grey, grey_picture, blur[:, :, np.newaxis], by_scipy(grey_picture, blur)[:, :, 0], 1, 'SAME')
+    assert rgb.title.startswith('emboss') and rgb.count == 27
+    check_by_hand(rgb, picture, emboss[:, :, np.newaxis] * SEPIA[0], by_scipy(picture, emboss) @ SEPIA[0], 1, 'SAME')
+    assert rgb.value == pytest.approx(rgb.products.sum(), abs=27 * 5e-5)
+    assert np.abs(rgb.products).sum(axis=(0, 1)).all()  # each channel in has its share
+
+
+def test_a_picture_smaller_than_the_kernel_has_values_by_hand_too(filters, tmp_path):
+    Image.new('L', (2, 3), 200).save(str(tmp_path / 'tiny.png'))
+    stdout = filters('--image', tmp_path / 'tiny.png', '--kernels', 'identity', '--custom-kernel',
+                     ';'.join([' '.join(['0.01'] * 5)] * 5)).stdout
+    grey, _ = values_by_hand(stdout, 1, 3)
+    assert grey.count == 25 and grey.value == pytest.approx(6 * 0.01 * 200 / 255, abs=1e-4)
+
+
+def test_the_value_by_hand_and_the_log_of_a_large_bright_picture(filters, lesson1, tmp_path):
+    picture = Image.new('RGB', (600, 2100), 'white')  # its largest changes are at the border, where zeros come in
+    picture.paste('grey', (200, 300, 400, 400))
     picture.save(str(tmp_path / 'large.png'))
     stdout = filters('--image', tmp_path / 'large.png', '--kernels', 'blur').stdout
-    assert 'blur, grey, row 300, column 700' in stdout
-    images, _ = summaries(lesson1, tmp_path / 'graphs')
-    assert {picture.shape[:2] for picture in images.values()} == {(700, 500)}
+    assert 'blur in grey, row 300, column 200' in stdout
+    images, _ = summaries(lesson1, tmp_path / 'graphs' / 'basic_filters')
+    assert {picture.shape[:2] for picture in images.values()} == {(700, 200)}
 
 
-def test_a_kernel_that_begins_with_a_minus(filters):
-    assert '{:14}{:6}'.format('custom', 0) in filters('--kernels', 'edge', '--custom=-1,0,1;-2,0,2;-1,0,1').stdout
+# ---- Flipping ----
+
+def test_conv2d_is_a_cross_correlation_and_the_flipped_kernel_makes_it_a_convolution(main_run):
+    heading, numbers = re.search(r'\n  (.*true convolution)\n((?:[ \d.-]+\n){3})', main_run.stdout).groups()
+    headings = re.split(' {2,}', heading)
+    blocks = np.split(np.array([line.split() for line in numbers.splitlines()], float), len(headings), axis=1)
+    (picture, kernel, *_), printed = blocks, dict(zip(headings, blocks))
+    assert headings[1] == 'kernel' and not np.array_equal(kernel, kernel[::-1, ::-1]) and picture.sum() == 1
+    np.testing.assert_array_equal(printed['tf.nn.conv2d'], scipy.signal.correlate2d(picture, kernel, 'same'))
+    np.testing.assert_array_equal(printed['true convolution'], scipy.signal.convolve2d(picture, kernel, 'same'))
 
 
-def test_its_earlier_log_is_replaced_and_others_are_not(filters, tmp_path):
-    (tmp_path / 'graphs').mkdir()
-    (tmp_path / 'graphs' / 'events.out.tfevents.1.mine').write_text('mine')
-    for _ in range(2):
-        filters('--kernels', 'edge')
-    assert len(os.listdir(str(tmp_path / 'graphs'))) == 2
-    assert (tmp_path / 'graphs' / 'events.out.tfevents.1.mine').read_text() == 'mine'
+@pytest.mark.parametrize('shape', CUSTOM)
+def test_convolve_equals_scipy(lesson1, shape):
+    image, matrix = np.random.RandomState(5).rand(40, 37).astype(np.float32), CUSTOM[shape]
+    padded = np.pad(image, [((side - 1) // 2, side // 2) for side in shape], mode='constant')
+    np.testing.assert_allclose(lesson1.convolve(image, matrix),
+                               scipy.signal.correlate2d(padded, matrix, 'valid'), atol=1e-4)
+    np.testing.assert_allclose(lesson1.convolve(image, matrix[::-1, ::-1]),
+                               scipy.signal.convolve2d(padded, matrix, 'valid'), atol=1e-4)
 
 
-def test_a_31_x_31_kernel_of_your_own(filters):
-    result = filters('--kernels', 'identity', '--custom', ';'.join([' '.join(['0.001'] * 31)] * 31))
-    assert 'sum of the product' in result.stdout and '   equal' in result.stdout
+# ---- Output sizes ----
+
+def printed_sizes(stdout):
+    """Of the table of output sizes: the line above it, and {(stride, padding): size as text}."""
+    title, table = re.search(r'(Output size.*)\n.*\n((?:  \d .*\n){3})', stdout).groups()
+    rows = [re.split(' {2,}', line.strip()) for line in table.splitlines()]
+    return title, {(int(row[0]), padding): text for row in rows for padding, text in zip(['SAME', 'VALID'], row[1:])}
+
+
+@pytest.mark.parametrize('kernel', [(2, 2), (3, 3), (31, 31), (7, 1)])
+@pytest.mark.parametrize('picture', [(40, 40), (41, 38), (33, 64)])
+def test_output_sizes_are_those_of_the_formula_and_of_tensorflow(lesson1, tables, capsys, kernel, picture):
+    tf = lesson1.tf
+    tables.print_output_sizes('mine', kernel, picture)
+    title, printed = printed_sizes(capsys.readouterr().out)
+    assert 'mine' in title and '{} x {}'.format(*kernel) in title and len(printed) == 6
+    with tf.Graph().as_default(), tf.Session() as session:
+        values = session.run({(stride, padding): tf.nn.conv2d(
+            tf.zeros((1,) + picture + (1,)), tf.zeros(kernel + (1, 1)), [1, stride, stride, 1], padding)
+            for stride, padding in printed})
+    for (stride, padding), text in printed.items():
+        formula = [np.ceil(size / stride) if padding == 'SAME' else np.ceil((size - side + 1) / stride)
+                   for size, side in zip(picture, kernel)]
+        assert text == '{:.0f} x {:.0f}'.format(*formula) == '{} x {}'.format(*values[stride, padding].shape[1:3])
+
+
+def test_output_sizes_where_the_kernel_does_not_fit(tables, capsys):
+    tables.print_output_sizes('mine', (3, 3), (2, 5))
+    _, printed = printed_sizes(capsys.readouterr().out)
+    assert [printed[stride, 'SAME'] for stride in (1, 2, 3)] == ['2 x 5', '1 x 3', '1 x 2']
+    assert {printed[stride, 'VALID'] for stride in (1, 2, 3)} == {'the kernel does not fit'}
+
+
+# ---- The three operations ----
+
+SEPIA = np.array([[.393, .769, .189], [.349, .686, .168], [.272, .534, .131]]) / 1.351  # row: colour out
+
+
+def operations_of(lesson1, *pictures):
+    """What compare_operations makes of pictures [h, w, 3] with emboss: {operation: [h, w, 3]} for each."""
+    with lesson1.tf.Graph().as_default(), lesson1.tf.Session() as session:
+        values = session.run([lesson1.compare_operations(
+            lesson1.tf.constant(picture[np.newaxis]), kernels.KERNELS['emboss']) for picture in pictures])
+    return [{name: output[0] for name, output in each.items()} for each in values]
+
+
+def test_the_operations_equal_scipy(lesson1):
+    image = np.random.RandomState(0).rand(12, 11, 3).astype(np.float32)
+    (found,) = operations_of(lesson1, image)
+    channels = by_scipy(image, kernels.KERNELS['emboss'])
+    expected = {'conv2d, all channel pairs': np.repeat(channels.sum(axis=2, keepdims=True), 3, axis=2),
+                'conv2d, diagonal': channels, 'depthwise_conv2d': channels,
+                'conv2d, mixing': channels @ SEPIA.T, 'separable_conv2d': channels @ SEPIA.T}
+    assert set(found) == set(expected)
+    for name in expected:
+        np.testing.assert_allclose(found[name], expected[name], atol=1e-5, err_msg=name)
+
+
+def test_what_the_operations_do_to_colours(lesson1):
+    image = np.random.RandomState(0).rand(12, 11, 3).astype(np.float32)
+    red, grey, white = image * np.float32([1, 0, 0]), np.repeat(image[:, :, :1], 3, axis=2), np.ones_like(image)
+    of_red, of_grey, of_white = operations_of(lesson1, red, grey, white)
+    for name in 'conv2d, diagonal', 'depthwise_conv2d':
+        assert np.abs(of_red[name][..., 1:]).max() == 0  # red stays red
+    np.testing.assert_allclose(of_grey['conv2d, all channel pairs'], 3 * of_grey['conv2d, diagonal'], atol=1e-5)
+    for name in 'conv2d, mixing', 'separable_conv2d':
+        assert np.abs(of_red[name][..., 1:]).max() > 0.1
+        r, g, b = of_white[name][5, 5]
+        assert 1.00001 > r > g > b > 0.5  # the brown of old photographs
+
+
+# ---- The hint for a custom kernel ----
+
+@pytest.mark.parametrize('text, divide_by', [
+    ('1 1 1; 1 1 1; 1 1 1', 9), ('.25 .25', 0.5), ('2', 2), ('1 2; 3 4', 10), ('1', None),
+    ('0 1 0; 1 -4 1; 0 1 0', None), ('.1 .1 .1 .1 .1 .1 .1 .1 .1 .1', None), ('.1 .2 -.3', None),
+    ('0 -1 0; -1 5 -1; 0 -1 0', None)])
+def test_a_hint_how_to_divide_a_custom_kernel_whose_sum_is_neither_0_nor_1(tables, capsys, text, divide_by):
+    def hint(matrix):
+        values = {kind: {'custom': np.zeros([1, 4, 4, 1])} for kind in ('grey', 'rgb')}
+        tables.print_kernels({'custom': matrix}, values)
+        return re.search(r'custom sums to ([\d.]+)\b.*Divide its numbers by (\S+) ', capsys.readouterr().out, re.DOTALL)
+
+    matrix = cli.kernel_from_text(text)
+    found = hint(matrix)
+    assert (found is not None) == (divide_by is not None)
+    if found:
+        assert [float(number) for number in found.groups()] == [divide_by, divide_by]
+        assert not hint(matrix / divide_by)
+
+
+def test_the_kernels_of_the_lecture_need_no_hint(main_run, small):
+    assert 'sums to' not in main_run.stdout
+    assert 'custom sums to 9' in small('--kernels', 'blur', '--custom-kernel', '1 1 1; 1 1 1; 1 1 1').stdout
+
+
+# ---- The figures ----
+
+def test_one_scale_for_all(lesson1):
+    values = np.float32([-2, -1, -0.5, 0, 0.25, 1, 1.5]).reshape(1, 7, 1)
+    to_uint8 = lesson1.figures.to_uint8
+    for name, matrix in kernels.KERNELS.items():
+        expected = [0, 0, 63, 127, 159, 255, 255] if 'edge' in name or 'sobel' in name else [0, 0, 0, 0, 63, 255, 255]
+        picture = to_uint8(values, matrix)
+        assert picture.dtype == np.uint8 and picture.shape == (1, 7, 1) and picture.ravel().tolist() == expected, name
+    nearly_zero = np.float32([[.1, .2, -.3]])  # its sum is not exactly 0 in binary
+    assert to_uint8(values, nearly_zero).ravel().tolist() == [0, 0, 63, 127, 159, 255, 255]
+
+
+def shown(values, matrix):
+    """Values as they must be seen, from 0 to 255: of a kernel that sums to 0, 0 is grey; of others, 0 is black."""
+    if abs(float(matrix.sum(dtype=np.float64))) < 1e-6:
+        values = (values + 1) / 2
+    return 255 * np.minimum(np.maximum(values, 0), 1)
+
+
+Drawn = collections.namedtuple('Drawn', 'figures stdout picture matrices stride padding')
+DRAWINGS = {
+    'SAME': (['--custom-kernel', '0 1 0; 1 -4 1; 0 1 0'], 1, 'SAME'),
+    'VALID, stride 2': (['--custom-kernel', '1 2; 3 4', '--kernels', 'edge', 'emboss', 'blur'], 2, 'VALID'),
+    'SAME, stride 3': (['--kernels', 'sharpen', 'left_sobel'], 3, 'SAME'),
+    '31 x 31': (['--custom-kernel', ';'.join([' '.join(['0.001'] * 31)] * 31), '--kernels', 'identity'], 1, 'SAME')}
+
+
+@pytest.fixture(scope='module', params=DRAWINGS)
+def drawn(request, lesson1, tmp_path_factory):
+    """The matplotlib figures of a run, as they are given to save_figure."""
+    arguments, stride, padding = DRAWINGS[request.param]
+    folder = tmp_path_factory.mktemp('drawn')
+    picture = np.random.RandomState(4).randint(0, 256, (61, 50, 3)).astype(np.uint8)
+    picture[20:30, 10:20], picture[20:30, 20:30], picture[20:30, 30:40] = np.diag([255, 255, 255])
+    Image.fromarray(picture).save(str(folder / 'picture.png'))
+    flags = cli.parse_filters_flags(lesson1.__doc__, arguments + [
+        '--no-show', '--output-dir', str(folder), '--image', str(folder / 'picture.png'),
+        '--stride', str(stride), '--padding', padding])
+    figures, stdout = {}, io.StringIO()
+
+    def keep(figure, path):
+        figures[os.path.relpath(path, str(folder))] = figure
+
+    with mock.patch.object(outputs, 'save_figure', keep), contextlib.redirect_stdout(stdout), \
+            lesson1.tf.Graph().as_default():
+        lesson1.main(flags)
+    matrices = {name: kernels.KERNELS[name] for name in flags.kernels}
+    if flags.custom_kernel is not None:
+        matrices['custom'] = flags.custom_kernel
+    return Drawn(figures, stdout.getvalue(), picture, matrices, stride, padding)
+
+
+def panel(axis):
+    (image,) = axis.images
+    return np.asarray(image.get_array()).astype(float)
+
+
+def columns_of(drawn):
+    """{title: (grey axis, RGB axis, axis of the detail)} of the first figure."""
+    axes = drawn.figures[os.path.join('figures', 'basic_filters', 'basic_filters.png')].axes
+    return {axes[start].get_title(loc='left'): axes[start:start + 3] for start in range(0, len(axes), 3)}
+
+
+def test_every_panel_equals_scipy(drawn):
+    columns = columns_of(drawn)
+    assert list(columns) == ['original'] + list(drawn.matrices)
+    rgb = drawn.picture / 255.0
+    grey = np.repeat((rgb @ [0.2989, 0.587, 0.114])[:, :, np.newaxis], 3, axis=2)
+    assert np.abs(panel(columns['original'][0]) - 255 * grey).max() <= 1
+    np.testing.assert_array_equal(panel(columns['original'][1]), drawn.picture)
+    for name, matrix in drawn.matrices.items():
+        for axis, picture in zip(columns[name], (grey, rgb)):
+            expected = shown(by_scipy(picture, matrix, drawn.stride, drawn.padding), matrix)
+            assert panel(axis).shape == expected.shape
+            assert np.abs(panel(axis) - expected).max() < 1.01, name
+
+
+def test_grey_is_that_of_pillow(drawn):
+    expected = np.asarray(Image.fromarray(drawn.picture).convert('L')).astype(float)  # ITU-R 601-2
+    grey = panel(columns_of(drawn)['original'][0])
+    assert np.abs(grey - expected[:, :, np.newaxis]).max() <= 1
+    assert len({tuple(grey[25, column]) for column in (15, 25, 35)}) == 3  # pure red, green and blue differ
+
+
+def test_captions_tell_the_size_and_the_scale(drawn):
+    for name, (_, _, axis) in columns_of(drawn).items():
+        caption = axis.texts[0].get_text()
+        matrix = drawn.matrices.get(name, kernels.KERNELS['identity'])
+        stride, padding = (1, 'SAME') if name == 'original' else (drawn.stride, drawn.padding)
+        size = by_scipy(drawn.picture[:, :, :1], matrix, stride, padding).shape[:2]
+        assert [int(number) for number in re.findall(r'\d+', caption.split('\n')[0])] == list(size)
+        if name != 'original':
+            zero = abs(matrix.sum()) < 1e-6
+            assert ('black -1, grey 0, white 1' in caption) == zero != ('black 0, white 1' in caption)
+            assert 'sum {:.3g}\n'.format(0 if zero else matrix.sum()) in caption
+
+
+def test_the_frame_is_around_the_value_by_hand_and_the_detail_is_what_it_frames(drawn):
+    by_hand = values_by_hand(drawn.stdout, 1, 3)[0]
+    example = by_hand.title.split(' ')[0]
+    for name, (grey_axis, rgb_axis, detail_axis) in columns_of(drawn).items():
+        (frame,), (rgb_frame,) = grey_axis.patches, rgb_axis.patches
+        assert frame.get_bbox().bounds == rgb_frame.get_bbox().bounds
+        x, y, width, height = frame.get_bbox().bounds
+        framed = panel(grey_axis)[int(y + 0.5):int(y + height + 0.5), int(x + 0.5):int(x + width + 0.5)]
+        np.testing.assert_array_equal(panel(detail_axis), framed)
+        if name == 'original':  # the frame meets the patch from which the value was computed
+            top, left = [strided(np.arange(size)[:, np.newaxis], (side,), drawn.stride, drawn.padding)[index, 0]
+                         for size, side, index in zip(drawn.picture.shape, drawn.matrices[example].shape,
+                                                      (by_hand.row, by_hand.column))]
+        elif panel(grey_axis).shape == panel(columns_of(drawn)[example][0]).shape:
+            top, left = by_hand.row, by_hand.column
+        else:
+            continue
+        assert y < top < y + height and x < left < x + width, name
+
+
+def test_the_operations_figure_shows_the_wrong_kernel_and_the_right_one(drawn):
+    axes = {axis.get_title(loc='left'): axis
+            for axis in drawn.figures[os.path.join('figures', 'basic_filters', 'conv_ops.png')].axes}
+    emboss, rgb = kernels.KERNELS['emboss'], drawn.picture / 255.0
+    channels = by_scipy(rgb, emboss)
+    sums = np.repeat(channels.sum(axis=2, keepdims=True), 3, axis=2)
+    expected = {'original': rgb, 'conv2d, all channel pairs': sums, 'conv2d, diagonal': channels,
+                'depthwise_conv2d': channels, 'conv2d, mixing': channels @ SEPIA.T,
+                'separable_conv2d': channels @ SEPIA.T}
+    assert set(axes) == set(expected)
+    for name, axis in axes.items():
+        assert np.abs(panel(axis) - shown(expected[name], emboss)).max() < 1.01, name
+    texts = {name: ' '.join(text.get_text() for text in axis.texts) for name, axis in axes.items()}
+    assert 'Wrong' in texts['conv2d, all channel pairs'] and 'Right' in texts['conv2d, diagonal']
+
+
+# ---- Flags ----
+
+@pytest.mark.parametrize('flags, expected', [
+    (['--kernels', 'edge', 'blur'], ['\nedge  ', '\nblur  ', 'by hand: blur']),
+    (['--custom-kernel', '0 -1 0; -1 5 -1; 0 -1 0', '--kernels', 'sharpen'], ['\ncustom  ', 'by hand: custom']),
+    (['--custom-kernel', '1 2; 3 4', '--kernels', 'edge', '--padding', 'VALID'],
+     ['(1, 44, 37, 1)', '(1, 43, 36, 3)', '2 x 2)', ' 44 x 37\n', ' 22 x 19\n', ' 15 x 13\n']),
+    (['--stride', '3', '--kernels', 'emboss'], ['(1, 15, 13, 3)', 'by hand: emboss', '3 x 3)']),
+    (['--stride', '2', '--padding', 'VALID', '--kernels', 'edge'], ['(1, 22, 18, 3)', 'by hand: edge']),
+    (['--kernels', 'edge', '--custom-kernel=-1,0,1;-2,0,2;-1,0,1'], ['{:14}{:6}'.format('custom', 0)]),
+    (['--kernels', 'identity', '--custom-kernel', ';'.join([' '.join(['0.001'] * 31)] * 31)],
+     ['sum of the  961 products', '31 x 31', ' 15 x 8\n'])])
+def test_flags(small, flags, expected):
+    result = small(*flags)
+    assert all(text in result.stdout for text in expected), result.stdout
+    values_by_hand(result.stdout, 1, 3)
+    assert result.stderr == '' and 'Try next' in result.stdout.splitlines()[-1]
+
+
+def test_an_earlier_log_of_its_own_is_replaced_and_others_are_not(small, tmp_path):
+    folder = tmp_path / 'graphs' / 'basic_filters'
+    folder.mkdir(parents=True)
+    (folder / 'events.out.tfevents.1.mine').write_text('mine')
+    small('--kernels', 'edge')
+    (earlier,) = [name for name in os.listdir(str(folder)) if not name.endswith('mine')]
+    older = re.sub(r'\d{9,}', '2', earlier)  # so that the two names differ, however quick the runs are
+    (folder / earlier).rename(folder / older)
+    small('--kernels', 'edge')
+    names = os.listdir(str(folder))
+    assert len(names) == 2 and older not in names and older != earlier
+    assert (folder / 'events.out.tfevents.1.mine').read_text() == 'mine'
 
 
 @pytest.mark.parametrize('flags, complaint', [
     (['--kernels', 'blurr'], "invalid choice: 'blurr'"),
-    (['--custom', '1 2; 3'], 'rows of different length'),
-    (['--custom', 'one'], 'expected rows of numbers'),
-    (['--custom', '1 nan'], 'expected rows of numbers'),
+    (['--custom-kernel', '1 2; 3'], 'rows of equal length'),
+    (['--custom-kernel', 'one'], 'rows of equal length'),
+    (['--custom-kernel', '1 nan'], "found '1 nan'"),
     (['--stride', '0'], "expected a whole number of at least 1 and at most 1000, found '0'"),
     (['--stride', '-1'], 'expected a whole number'),
     (['--stride', '1.5'], 'expected a whole number'),
@@ -127,48 +528,109 @@ def test_a_31_x_31_kernel_of_your_own(filters):
     (['--image', 'missing.jpg'], 'missing.jpg'),
     (['--image', '.'], 'Is a directory'),
     (['--image', __file__], 'expected a picture'),
-    (['--output', 'picture.jpg'], 'ends in .png'), (['--output', 'conv_ops.png'], 'choose another'),
-    (['--output', CHIHUAHUA], 'ends in .png'),
-    (['--output', __file__ + '/x.png'], 'cannot be written'),
-    (['--log-dir', __file__ + '/graphs'], 'cannot be written'),
-    (['--no-such-flag'], 'unrecognized arguments')])
+    (['--output-dir', __file__], 'cannot be written'),
+    (['--output', 'picture.png'], 'unrecognized arguments'), (['--log-dir', 'logs'], 'unrecognized arguments'),
+    (['--custom', '1'], 'unrecognized arguments'), (['--no-such-flag'], 'unrecognized arguments')])
 def test_errors_are_one_line_and_status_2(filters, flags, complaint):
     before = open(CHIHUAHUA, 'rb').read()
     result = filters(*flags, check=2)
-    assert complaint in result.stderr and result.stderr.count('\n') == 1
+    assert complaint in result.stderr and result.stderr.count('\n') == 1 and result.stdout == ''
     assert open(CHIHUAHUA, 'rb').read() == before
+
+
+def test_a_log_that_cannot_be_written(small, tmp_path):
+    (tmp_path / 'graphs').write_text('no folder')
+    stderr = small('--kernels', 'blur', check=2).stderr
+    assert 'cannot be written' in stderr and stderr.count('\n') == 1
 
 
 def test_a_small_picture_under_valid_padding(filters, tmp_path):
     Image.new('L', (2, 5), 128).save(str(tmp_path / 'small.png'))
-    assert 'smaller than the kernel' in filters('--image', tmp_path / 'small.png', '--padding', 'VALID', check=2).stderr
-    assert 'too small for it' in filters('--image', tmp_path / 'small.png').stdout
+    stderr = filters('--image', tmp_path / 'small.png', '--padding', 'VALID', check=2).stderr
+    assert '5 x 2 pixels are too few for a kernel of 3 x 3; use --padding SAME' in stderr and stderr.count('\n') == 1
+    assert 'the kernel does not fit' in filters('--image', tmp_path / 'small.png').stdout
 
 
-def test_a_backend_that_does_not_work_here(filters_flags):
-    result = run_script('07_basic_filters.py', *filters_flags[1:], '--kernels', 'blur',
-                        environment={'MPLBACKEND': 'module://no_such_backend'})
-    assert result.stderr == '' and 'grid.png' in result.stdout
-
-
-@pytest.mark.parametrize('flags, windows', [([], 1), (['--no-show'], 0)])
-def test_windows_open_where_there_is_a_display(filters_flags, flags, windows):
-    result = run_script('07_basic_filters.py', *filters_flags[1:], *flags, environment={
-        'MPLBACKEND': 'module://fake_display', 'PYTHONPATH': os.path.dirname(__file__)})
-    assert result.stdout.count('A WINDOW') == windows
-
-
-def test_a_picture_of_the_user_is_not_overwritten(filters, tmp_path):
-    mine = tmp_path / 'mine.png'
+@pytest.mark.parametrize('name', TWO_FIGURES)
+def test_a_picture_of_the_user_is_not_overwritten(filters, tmp_path, name):
+    mine = tmp_path / 'figures' / 'basic_filters' / name
+    mine.parent.mkdir(parents=True)
     Image.new('RGB', (9, 9), 'red').save(str(mine))
     before = mine.read_bytes()
-    assert 'not a picture that this script made' in filters('--image', mine, '--output', mine, check=2).stderr
-    assert mine.read_bytes() == before
+    result = filters('--image', mine, '--kernels', 'blur', check=2)
+    assert 'is not a figure that these scripts wrote' in result.stderr and result.stderr.count('\n') == 1
+    assert mine.read_bytes() == before and os.listdir(str(mine.parent)) == [name] and not (tmp_path / 'graphs').exists()
 
 
-def test_its_own_figure_is_replaced(filters):
-    filters('--kernels', 'blur')
-    filters('--kernels', 'edge')
+def test_its_own_figures_are_replaced(small, tmp_path):
+    path = tmp_path / 'figures' / 'basic_filters' / 'basic_filters.png'
+    small('--kernels', 'blur')
+    before = path.read_bytes()
+    small('--kernels', 'edge')
+    assert path.read_bytes() != before
+
+
+def run_and_list_modules(*arguments):
+    """Runs the script in a process of its own: its exit status, stdout and stderr, and which slow modules it loaded."""
+    code = ('import runpy, sys\n'
+            'sys.argv = sys.argv[1:]\n'
+            'try:\n'
+            '    runpy.run_path(sys.argv[0], run_name="__main__")\n'
+            'finally:\n'
+            '    print("LOADED", sorted({"tensorflow", "matplotlib"} & set(sys.modules)))\n')
+    script = os.path.join(ROOT, '07_basic_filters.py')
+    result = subprocess.run([sys.executable, '-c', code, script] + list(arguments), stdout=subprocess.PIPE,
+                            stderr=subprocess.PIPE, universal_newlines=True, env=dict(os.environ, PYTHONPATH=ROOT))
+    stdout, loaded = result.stdout.rsplit('LOADED ', 1)
+    return result.returncode, stdout, result.stderr, loaded.strip()
+
+
+def test_help_answers_before_tensorflow_loads(lesson1):
+    status, stdout, stderr, loaded = run_and_list_modules('--help')
+    assert status == 0 and stderr == '' and loaded == '[]'
+    assert 'default: None' not in stdout and ROOT not in stdout
+    assert not re.search(r'(?<![\w./])/\w', stdout)  # no absolute path
+    flags = set(re.findall(r'^  (--[a-z-]+)', stdout, re.MULTILINE))
+    assert flags == {'--image', '--kernels', '--custom-kernel', '--stride', '--padding', '--output-dir', '--no-show'}
+
+
+def test_a_mistyped_flag_is_reported_before_tensorflow_loads():
+    status, stdout, stderr, loaded = run_and_list_modules('--strid', '2')
+    assert status == 2 and stdout == '' and loaded == '[]'
+    assert 'unrecognized arguments' in stderr and stderr.count('\n') == 1
+
+
+def test_paths_start_at_the_folder_of_the_script(lesson1, monkeypatch, tmp_path):
+    monkeypatch.chdir(str(tmp_path))
+    flags = cli.parse_filters_flags(lesson1.__doc__, [])
+    assert flags.output_dir == ROOT and flags.image == CHIHUAHUA
+    folders = outputs.run_folders(flags.output_dir, cli.LESSON_1_NAME)
+    assert folders.figures == os.path.join(ROOT, 'figures', 'basic_filters')
+
+
+# ---- Windows ----
+
+def run_with_backend(backend, picture, folder):
+    environment = {'MPLBACKEND': 'module://' + backend, 'PYTHONPATH': os.path.dirname(os.path.abspath(__file__))}
+    return run_script('07_basic_filters.py', '--image', picture, '--output-dir', folder, '--kernels', 'blur',
+                      environment=environment)
+
+
+def test_a_backend_that_does_not_work_here(small_picture, tmp_path):
+    result = run_with_backend('no_such_backend', small_picture, tmp_path)
+    assert result.stderr == '' and 'Try next' in result.stdout.splitlines()[-1]
+    assert sorted(os.listdir(str(tmp_path / 'figures' / 'basic_filters'))) == TWO_FIGURES
+
+
+def test_windows_open_where_there_is_a_display(small_picture, tmp_path):
+    result = run_with_backend('fake_display', small_picture, tmp_path)
+    assert result.stdout.count('A WINDOW') == result.stdout.count('Close the windows to end.') == 1
+
+
+def test_no_windows_if_they_are_not_wanted(small, lesson1, monkeypatch):
+    monkeypatch.setattr(lesson1.figures, 'BACKEND', 'module://fake_display')
+    stdout = small('--kernels', 'blur').stdout  # with --no-show
+    assert 'A WINDOW' not in stdout and 'Close the windows' not in stdout
 
 
 # ---- Pictures ----

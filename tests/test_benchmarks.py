@@ -22,7 +22,8 @@ def figures_of(stdout, name):
 
 
 def test_step_time():
-    stdout, stderr = benchmark('step_time.py', '--batch-size', 4, '--steps', 2, '--rounds', 1, '--precisions', 'float32')
+    stdout, stderr = benchmark('step_time.py', '--batch-size', 4, '--steps', 2, '--rounds', 1,
+                               '--precisions', 'float32')
     for name in 'ours', 'Keras on TensorFlow', 'PyTorch', 'PyTorch channels_last', 'JAX':
         assert 'left out: ' + name in stderr or figures_of(stdout, name)[0] > 0
     assert figures_of(stdout, 'ours')[-1] == 1 and 'left out: ours' not in stderr
@@ -36,29 +37,38 @@ def test_filters():
 
 def test_scaling(tmp_path):
     picture = tmp_path / 'scaling.png'
-    stdout, _ = benchmark('scaling.py', '--batch-sizes', 4, '--images', 8, '--megapixels', 0.01, '--rounds', 1, '--output', picture)
+    stdout, _ = benchmark('scaling.py', '--batch-sizes', 4, '--images', 8, '--megapixels', 0.01, '--rounds', 1,
+                          '--output', picture)
     assert picture.read_bytes().startswith(b'\x89PNG')
     assert figures_of(stdout, 'ours, ms per image')[0] > 0 and figures_of(stdout, 'OpenCV, ms per kernel')[0] > 0
 
 
 def test_time_to_accuracy(small_data):
-    stdout, _ = benchmark('to_99.py', '--target', 0.12, '--seeds', 1, '--data-dir', small_data)
+    stdout, _ = benchmark('time_to_accuracy.py', '--target', 0.12, '--seeds', 1, '--data-dir', small_data)
     assert figures_of(stdout, 'ours')[0] > 0
     assert 'seed 0 ours --bf16' in stdout
 
 
 def test_overhead(small_data):
-    _, stderr = benchmark('overhead.py', '--epochs', 4, '--data-dir', small_data)
-    assert figures_of(stderr, 'evaluation')[0] > 0 and figures_of(stderr, 'checkpoints')[0] > 0
+    stdout, stderr = benchmark('overhead.py', '--epochs', 2, '--data-dir', small_data)
+    for name in 'until all is imported', 'training', 'checkpoints', 'evaluation', 'figures and projector':
+        assert figures_of(stderr, name)[0] > 0, name
+    for name in 'reading the digits', 'moving average', 'summaries':  # less than a hundredth of a second, maybe
+        assert figures_of(stderr, name)[0] >= 0, name
+    assert ' cores, Python ' in stderr.splitlines()[0] and stdout == ''
 
 
-def test_where_time_goes():
-    stdout, _ = benchmark('where_time_goes.py', '--steps', 1)
-    assert 'Conv2D' in stdout
+def test_profile_ops():
+    stdout, _ = benchmark('profile_ops.py', '--steps', 1, '--places')
+    for operation in 'Conv2D conv1', 'Conv2D conv2', 'MatMul fc':
+        assert operation in stdout or '_Fused' + operation in stdout, operation
 
 
 def test_accuracy(tmp_path, small_data):
     stdout, _ = benchmark('accuracy.py', '--seeds', 2, '--epochs', 1, '--data-dir', small_data,
-                          '--folder', tmp_path / 'runs')
-    mean = stdout.splitlines()[-1].split('|')[2].split('±')
-    assert 0.1 <= float(mean[0]) <= 1 and 0 < float(mean[1]) < 0.5
+                          '--output-dir', tmp_path / 'runs')
+    recipe, images, mean = [cell.strip() for cell in stdout.splitlines()[-1].strip('|').split('|')]
+    assert (recipe, images) == ('default', 'test')
+    mean, deviation = map(float, mean.split('±'))
+    assert 0.1 <= mean <= 1 and 0 < deviation < 0.5
+    assert len(os.listdir(str(tmp_path / 'runs' / 'checkpoints'))) == 2

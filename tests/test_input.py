@@ -5,6 +5,8 @@ import io
 import math
 import os
 import shutil
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -14,7 +16,7 @@ from PIL import Image
 
 import utils
 from support import cli
-from conftest import run_here, write_idx
+from conftest import ROOT, run_here, write_idx, write_small_data
 
 NAMES = {'images': 'train-images-idx3-ubyte', 'labels': 'train-labels-idx1-ubyte'}
 
@@ -26,7 +28,7 @@ def test_the_bundled_digits(mnist):
     assert round(mnist.train.images.mean() / 255, 3) == 0.131 and mnist.train.images.max() == 255
 
 
-# ---- Damaged data sets ----
+# ---- Damaged datasets ----
 
 @pytest.fixture
 def data(tmp_path, small_data):
@@ -60,28 +62,33 @@ DAMAGES = {
     'missing': ('images', os.remove, 'found no such file'),
     'empty': ('images', rewritten(lambda content: b''), 'found an empty file'),
     'cut header': ('images', rewritten(lambda content: content[:9]), 'expected an IDX file'),
-    'cut': ('images', rewritten(lambda content: content[:-1]), 'expected 564,480 bytes after the header, found 564,479'),
-    'too long': ('labels', rewritten(lambda content: content + b'1'), 'expected 720 bytes after the header, found more'),
+    'cut': ('images', rewritten(lambda content: content[:-1]),
+            'expected 564,480 bytes after the header, found 564,479'),
+    'too long': ('labels', rewritten(lambda content: content + b'1'),
+                 'expected 720 bytes after the header, found more'),
     'cut gzip': ('images', rewritten(lambda content: gzip.compress(content)[:-20]), 'cannot be read'),
     'gzip with a flipped byte': ('images', rewritten(
         lambda content: gzip.compress(content)[:5000] + b'?' + gzip.compress(content)[5001:]), 'cannot be read'),
     'web page': ('labels', rewritten(lambda content: b'<!DOCTYPE html><html>not here</html>'), 'found 3c21444f'),
     'labels for images': ('images', rewritten(lambda content: b'\0\0\x08\1' + content[4:]), 'found 00000801'),
-    'wrong count': ('images', rewritten(lambda content: content[:4] + b'\0\0\3\0' + content[8:]), 'expected 602,112 bytes'),
-    'fewer labels': ('labels', with_array(lambda labels: labels[1:]), 'one label for each of the 720 pictures, found 719'),
+    'wrong count': ('images', rewritten(lambda content: content[:4] + b'\0\0\3\0' + content[8:]),
+                    'expected 602,112 bytes'),
+    'fewer labels': ('labels', with_array(lambda labels: labels[1:]),
+                     'one label for each of the 720 images, found 719'),
     'label 10': ('labels', with_array(with_label_10), 'expected labels from 0 to 9, found 10'),
-    'other size': ('images', with_array(lambda images: images[:, :20]), 'pictures of 28 x 28 pixels, found 20 x 28'),
-    'no pictures': ('images', with_array(lambda images: images[:0]), 'expected at least one picture or label, found none'),
+    'other size': ('images', with_array(lambda images: images[:, :20]),
+                   'images of 28 x 28 pixels, found 20 x 28; IMAGE_SIZE'),
+    'no images': ('images', with_array(lambda images: images[:0]), 'expected at least one image or label, found none'),
     'a directory': ('images', lambda path: (os.remove(path), os.mkdir(path)), 'cannot be read')}
 
 
 @pytest.mark.parametrize('name', DAMAGES)
-def test_damaged_data_sets(lesson2, capfd, data, tmp_path, name):
+def test_damaged_datasets(lesson2, capfd, data, tmp_path, name):
     kind, damage, complaint = DAMAGES[name]
     damage(os.path.join(data, NAMES[kind]))
-    result = run_here(lesson2, capfd, '--data-dir', data, '--checkpoint-dir', tmp_path / 'checkpoints', check=2)
+    result = run_here(lesson2, capfd, '--data-dir', data, '--output-dir', tmp_path / 'output', check=2)
     assert complaint in result.stderr and NAMES[kind] in result.stderr and result.stderr.count('\n') == 1
-    assert not os.path.exists(str(tmp_path / 'checkpoints'))
+    assert result.stdout == '' and not os.path.exists(str(tmp_path / 'output'))
 
 
 def test_too_few_digits(data):
@@ -101,6 +108,16 @@ def test_the_bundled_files_are_verified(data, monkeypatch):
     with_array(lambda labels: np.where(np.arange(len(labels)) == 7, 1, labels).astype(np.uint8))(path)
     with pytest.raises(utils.UserError, match='expected SHA-256 65a50cbb'):
         utils.read_mnist(data)
+
+
+def test_images_of_another_size(small_data, tmp_path):
+    """20 x 20 pixels are read where they are asked for; the error message names both sizes otherwise."""
+    write_small_data(str(tmp_path / 'cut'), resize=lambda images: images[:, 4:24, 4:24].copy())
+    for ours, expected in zip(utils.read_mnist(str(tmp_path / 'cut'), image_size=20), utils.read_mnist(small_data)):
+        np.testing.assert_array_equal(ours.images, expected.images[:, 4:24, 4:24])
+        np.testing.assert_array_equal(ours.labels, expected.labels)
+    with pytest.raises(utils.UserError, match='expected images of 20 x 20 pixels, found 28 x 28; IMAGE_SIZE'):
+        utils.read_mnist(small_data, image_size=20)
 
 
 @pytest.mark.parametrize('dot', '-.')
@@ -149,28 +166,39 @@ def test_read_idx_whatever_the_bytes(tmp_path_factory, content, dimensions):
     assert plain == header + array.tobytes()
 
 
-def test_a_header_that_claims_2_to_the_31_pictures_takes_no_memory(tmp_path):
-    resource = pytest.importorskip('resource')
-    path = str(tmp_path / NAMES['images'])
-    with open(path, 'wb') as file:
+def test_a_header_that_claims_too_much_and_a_gzip_bomb_take_little_memory(tmp_path):
+    """In a process that may take 64 MB more than it has after the imports. The header claims 2^31 images; the bomb
+    unpacks to 300 MB, of which its header claims 5 bytes."""
+    pytest.importorskip('resource')
+    if not os.path.exists('/proc/self/statm'):
+        pytest.skip('says nowhere how much memory a process has')
+    claims, bomb = str(tmp_path / NAMES['images']), str(tmp_path / 'bomb.gz')
+    with open(claims, 'wb') as file:
         file.write(b'\0\0\x08\3' + np.array([2**31, 28, 28], '>u4').tobytes() + bytes(1000))
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    with pytest.raises(utils.UserError, match='found 1,000'):
-        utils.read_idx(path, 3)
-    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 20 * 1024  # kilobytes
-
-
-def test_a_gzip_bomb_is_read_no_further_than_its_header_claims(tmp_path):
-    resource = pytest.importorskip('resource')
-    path = str(tmp_path / 'bomb.gz')
-    with gzip.open(path, 'wb') as file:
+    with gzip.open(bomb, 'wb', compresslevel=1) as file:
         file.write(b'\0\0\x08\1' + np.array([5], '>u4').tobytes())
         for _ in range(300):
             file.write(bytes(1 << 20))
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    with pytest.raises(utils.UserError, match='expected 5 bytes after the header, found more'):
-        utils.read_idx(path, 1)
-    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 20 * 1024
+    code = """if True:
+        import resource, sys, utils
+        with open('/proc/self/statm') as file:
+            limit = int(file.read().split()[0]) * resource.getpagesize() + (64 << 20)
+        resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+        try:
+            bytes(100 << 20)
+        except MemoryError:
+            print('limited')
+        for path, dimensions in zip(sys.argv[1:], (3, 1)):
+            try:
+                utils.read_idx(path, dimensions)
+            except utils.UserError as error:
+                print(error)
+        """
+    result = subprocess.run([sys.executable, '-c', code, claims, bomb], cwd=ROOT, stdout=subprocess.PIPE,
+                            stderr=subprocess.PIPE, universal_newlines=True)
+    limited, of_claims, of_bomb = result.stdout.splitlines() or [result.stderr] * 3
+    assert limited == 'limited' and 'found 1,000;' in of_claims, result.stdout + result.stderr
+    assert 'expected 5 bytes after the header, found more' in of_bomb and result.stderr == ''
 
 
 def encoded(image_format, **options):
@@ -180,7 +208,7 @@ def encoded(image_format, **options):
     return file.getvalue()
 
 
-PICTURES = [encoded(image_format) for image_format in ('PNG', 'JPEG', 'GIF', 'BMP', 'TIFF', 'WEBP', 'PPM', 'TGA', 'ICO')]
+PICTURES = [encoded(name) for name in ('PNG', 'JPEG', 'GIF', 'BMP', 'TIFF', 'WEBP', 'PPM', 'TGA', 'ICO')]
 
 
 @st.composite
@@ -208,13 +236,13 @@ def test_read_image_whatever_the_bytes(tmp_path_factory, content):
 
 # ---- Flags ----
 
-@pytest.mark.parametrize('kind, low, high, above, good, bad', [
+@pytest.mark.parametrize('kind, low, high, exclusive, good, bad', [
     (int, 1, math.inf, False, ['1', '2', ' 7 ', str(10**30)], ['0', '-1', '1.0', '1e3', 'nan', 'inf', '', 'x', '0x10']),
     (int, 0, 27, False, ['0', '27'], ['-1', '28', str(10**400)]),
     (float, 0, 1, True, ['1', '1e-300', '.5'], ['0', '-0.0', '1.0000001', 'nan', 'inf', '-inf', '1e400', '', 'half']),
     (float, 0, math.inf, True, ['1e300', '5'], ['0', '-1', 'inf', 'nan', '1e999'])])
-def test_numbers_at_their_limits(kind, low, high, above, good, bad):
-    convert = cli.number(kind, low, high, above)
+def test_numbers_at_their_limits(kind, low, high, exclusive, good, bad):
+    convert = cli.bounded(kind, low, high, exclusive)
     for text in good:
         assert convert(text) == kind(text)
     for text in bad:

@@ -57,6 +57,35 @@ def test_the_form_is_that_of_mnist(read):
     assert (ink.sum(axis=0) * np.arange(28)).sum() == pytest.approx(14, abs=0.5)
 
 
+@pytest.mark.parametrize('size', [20, 32, 56])
+def test_a_digit_of_another_size_is_the_same_digit_scaled(mnist, tmp_path, size):
+    random = np.random.RandomState(1)
+    for digit in mnist.test.images[:8]:
+        path = str(tmp_path / 'digit.png')
+        photo(digit, random).save(path)
+        usual, found = utils.read_digit(path), utils.read_digit(path, size)
+        assert found.shape == (size, size) and found.dtype == np.uint8 and found.max() == 255
+        expected = np.asarray(Image.fromarray(usual).resize((size, size), Image.LANCZOS), float)
+        shifts = range(-2, 3)  # both are placed at whole pixels, which are not the same
+        assert max(np.corrcoef(np.roll(found, (y, x), axis=(0, 1)).ravel(), expected.ravel())[0, 1]
+                   for y in shifts for x in shifts) > 0.85
+        rows, columns = [np.flatnonzero(found.max(axis=axis) > 50) for axis in (1, 0)]
+        assert max(np.ptp(rows), np.ptp(columns)) + 1 == pytest.approx(size * 20 / 28, abs=2)
+        ink = found / found.sum()
+        for axis in 0, 1:
+            assert (ink.sum(axis=axis) * np.arange(size)).sum() == pytest.approx(size / 2, abs=0.6)
+
+
+def test_a_shadow_across_the_paper_is_background(read):
+    """The paper's brightness is a quadratic surface, and a stroke runs over the border of the picture."""
+    y, x = np.meshgrid(np.linspace(-1, 1, 200), np.linspace(-1, 1, 260), indexing='ij')
+    paper = 170 - 40 * x + 25 * y - 20 * x * y - 15 * y * y
+    np.testing.assert_allclose(utils.background(paper), paper, atol=0.5)
+    inked = paper.copy()
+    inked[:60, 90:110] -= 90
+    np.testing.assert_allclose(utils.background(inked), paper, atol=3)
+
+
 def stroke(size=200, ink=0, paper=255):
     image = Image.new('L', (size, size), paper)
     ImageDraw.Draw(image).line([(60, 40), (140, 40), (90, 160)], fill=ink, width=14)
@@ -107,22 +136,24 @@ def test_digits_of_ten_fonts_are_read(lesson2, real_epoch, capfd, tmp_path):
                                        str(digit), font=kind, fill=ink)
             files.append(tmp_path / '{}-{}.png'.format(font, digit))
             image.save(str(files[-1]))
-    result = run_here(lesson2, capfd, '--checkpoint-dir', real_epoch.folder / 'checkpoints', '--figure-dir', tmp_path,
-                      '--predict', *files)
+    result = run_here(lesson2, capfd, '--output-dir', real_epoch.folder, '--predict', *files)
     table = re.findall(r'-(\d)\.png +(\d) +([01]\.\d{4})  (\d) \(([01]\.\d{4})\)$', result.stdout, re.MULTILINE)
     assert len(table) == len(files)
     assert np.mean([row[0] == row[1] for row in table]) >= 0.95
     assert all(float(first) >= float(second) and digit != other for _, digit, first, other, second in table)
-    assert np.asarray(Image.open(str(tmp_path / 'predictions.png')).convert('L')).std() > 20
+    figure = Image.open(str(real_epoch.folder / 'figures' / 'convnet_mnist' / 'predictions.png'))
+    assert np.asarray(figure.convert('L')).std() > 20
 
 
-def test_the_weights_are_those_that_were_evaluated(lesson2, convnet, capfd, tmp_path, mnist):
+def test_the_weights_are_those_that_were_evaluated(lesson2, convnet, monkeypatch, tmp_path, mnist):
     """With and without moving averages: the probabilities of the network that the table is about."""
     Image.fromarray(255 - mnist.test.images[0]).save(str(tmp_path / '7.png'))
-    for flags in [], ['--average', 0, '--restart'], ['--conv1', 'hand-coded', '--restart']:
-        convnet('--epochs', 3, *flags)
-        reader = lesson2.tf.train.NewCheckpointReader(lesson2.training_run.checkpoints(str(tmp_path / 'checkpoints'))[0])
-        suffix = '' if '--average' in flags else '/ExponentialMovingAverage'
+    monkeypatch.setattr(lesson2.figures, 'plot_results', lambda *arguments: None)  # for speed
+    for flags in [], ['--ema-decay', 0, '--restart'], ['--conv1', 'hand-coded', '--restart']:
+        convnet('--epochs', 2, *flags)
+        reader = lesson2.tf.train.NewCheckpointReader(
+            lesson2.training_run.checkpoints(str(tmp_path / 'checkpoints' / 'convnet_mnist'))[0])
+        suffix = '' if '--ema-decay' in flags else '/ExponentialMovingAverage'
 
         def value(name):
             return reader.get_tensor(name + suffix if reader.has_tensor(name + suffix) else name)

@@ -1,119 +1,204 @@
 """Whatever happens to the process and the disk: nothing is lost, nothing is silently wrong."""
+import collections
 import os
 import random
 import shutil
 import signal
 import subprocess
 import time
+import types
 
 import pytest
 
-import kill_and_resume
-from support import training_run
-from kill_and_resume import digest, run_to_the_end, run_with_kills, scalars, start, table
+from kill_and_resume import NAME, checkpoint_folder, digest, progress, scalars, start, table, training_run
+from test_training import assert_one_line, hashes, run_once
 
 EPOCHS = 4
+DATA, INDEX = '.data-00000-of-00001', '.index'
+TrainingRun = training_run.TrainingRun
+State = collections.namedtuple('State', 'table digest scalars')
+FIRST_ROW = '0.9111'  # the lecture's accuracy, which stands in it
+
+
+@pytest.fixture(autouse=True)
+def without_figures(monkeypatch):
+    """They take longer than an epoch of these few digits, and no test here looks at them."""
+    monkeypatch.setattr(training_run.figures, 'plot_results', lambda *arguments: None)
 
 
 @pytest.fixture(scope='module')
-def unstopped(small_data, tmp_path_factory, lesson2):  # lesson2: TensorFlow is first imported there, quietly
-    """The table, the variables' digest and the scalars of a run of EPOCHS epochs that nothing disturbed."""
-    folder = str(tmp_path_factory.mktemp('unstopped'))
-    rows = run_to_the_end(folder, small_data, EPOCHS)
-    return rows, digest(folder), scalars(folder)
+def three_epochs(small_data, tmp_path_factory, lesson2):
+    """The folder of a run that has one epoch left, and so three checkpoints. Tests only copy it."""
+    folder = str(tmp_path_factory.mktemp('three_epochs'))
+    run_once(lesson2, '--data-dir', small_data, '--output-dir', folder, '--epochs', EPOCHS - 1)
+    return folder
 
 
-def assert_as_if_nothing_had_happened(folder, rows, unstopped):
-    assert rows == unstopped[0]
-    assert digest(folder) == unstopped[1]
-    assert scalars(folder) == unstopped[2]
+@pytest.fixture
+def copied(three_epochs, tmp_path):
+    """A copy of three_epochs, in the folder that the fixture convnet trains in."""
+    for name in os.listdir(three_epochs):
+        shutil.copytree(os.path.join(three_epochs, name), str(tmp_path / name))
+    return tmp_path
 
 
-def wait_for(condition, seconds=60):
-    end = time.time() + seconds
-    while not condition():
-        assert time.time() < end, 'waited in vain'
-        time.sleep(0.02)
+@pytest.fixture(scope='module')
+def undisturbed(small_data, tmp_path_factory, lesson2):
+    """What a run of EPOCHS epochs printed and left that nothing disturbed."""
+    folder = str(tmp_path_factory.mktemp('undisturbed'))
+    result = run_once(lesson2, '--data-dir', small_data, '--output-dir', folder, '--epochs', EPOCHS)
+    return State(table(result.stdout), digest(folder), scalars(folder))
 
 
-def wait_for_rows(process, count):
-    """Reads the process's output until it has printed so many rows."""
-    output = ''
-    while len(table(output)) < count:
-        line = process.stdout.readline()
-        assert line, output + process.stderr.read()
-        output += line
+def assert_as_if_nothing_had_happened(folder, result, undisturbed):
+    assert State(table(result.stdout), digest(folder), scalars(folder)) == undisturbed
+
+
+def wait_for_line(process, text):
+    """Reads the process's output until a line has this text."""
+    for line in process.stdout:
+        if text in line:
+            return
+    raise AssertionError(process.stderr.read())
 
 
 # ---- The process dies ----
 
-def test_ten_kills_at_random_moments(tmp_path, small_data, lesson2):
-    seed = int(time.time())
-    print('seed', seed)  # pytest shows it if the test fails
+def test_five_kills(tmp_path, small_data, lesson2, capfd):
+    """At its start, within a checkpoint's writing, between two, after an epoch, and while figures are drawn."""
     killed, whole = str(tmp_path / 'killed'), str(tmp_path / 'whole')
-    small_steps = ['--batch-size', 32]  # 21 to the epoch: many moments to be killed at, in little time
-    rows, kills, _ = run_with_kills(killed, small_data, 20, kills=10, seed=seed, longest=6, flags=small_steps)
-    assert kills == 10
-    assert rows == run_to_the_end(whole, small_data, 20, flags=small_steps)
+    epochs, flags = 2, ['--batch-size', 32]  # of 21 steps each, with a checkpoint after each
+    moments = [
+        ('the lock is taken', lambda: os.path.exists(os.path.join(checkpoint_folder(killed), 'lock.pid'))),
+        ('half a checkpoint is written in the first epoch', lambda: progress(killed)[0] >= 3 and progress(killed)[1]),
+        ('some steps further', lambda: progress(killed)[0] >= 12),
+        ('half a checkpoint is written in the second epoch', lambda: progress(killed)[0] > 21 and progress(killed)[1]),
+        ('a figure is there', lambda: os.listdir(os.path.join(killed, 'figures', NAME)))]
+    before = 0
+    for name, reached in moments:
+        process = start(killed, small_data, epochs, flags=flags)
+        while not reached():
+            assert process.poll() is None, (name, process.communicate())
+            time.sleep(0.001)
+        process.kill()
+        process.communicate()
+        after, _ = progress(killed)
+        assert after >= before, name  # no step is lost that was saved
+        before = after
+    (whole_result, result) = [run_once(lesson2, '--data-dir', small_data, '--output-dir', folder, '--epochs', epochs,
+                                       *flags) for folder in (whole, killed)]
+    assert result.stderr == '' and 'Continuing from' in result.stdout and before == epochs * 21
+    assert table(result.stdout) == table(whole_result.stdout) and len(table(result.stdout)) == epochs
     assert digest(killed) == digest(whole)
     assert scalars(killed) == scalars(whole)
-    assert not [name for name in os.listdir(killed + '/checkpoints') if 'tempstate' in name]
+    assert not progress(killed)[1]  # what was half written is removed
 
 
-def test_killed_between_a_row_s_log_and_its_checkpoint(convnet, tmp_path, unstopped, monkeypatch):
+def test_killed_between_a_row_s_log_and_its_checkpoint(convnet, tmp_path, undisturbed, monkeypatch):
     """The checkpoint of the same step, but without the row, is there already: the row must not be logged twice."""
-    save = training_run.Run.save
+    save = TrainingRun.save
 
     def save_or_die(run):
-        if len(run.rows) == 2:
+        if len(run.history) == 2:
             for writer in run._writers.values():
                 writer.flush()
             raise SystemExit(9)
         save(run)
 
     with monkeypatch.context() as patch:
-        patch.setattr(training_run.Run, 'SECONDS_BETWEEN_SAVES', 0)
-        patch.setattr(training_run.Run, 'save', save_or_die)
+        patch.setattr(TrainingRun, 'SECONDS_BETWEEN_SAVES', 0)
+        patch.setattr(TrainingRun, 'save', save_or_die)
         convnet('--epochs', EPOCHS, check=9)
     result = convnet('--epochs', EPOCHS)
-    assert_as_if_nothing_had_happened(str(tmp_path), table(result.stdout), unstopped)
+    assert_as_if_nothing_had_happened(tmp_path, result, undisturbed)
 
 
-@pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_saves_and_says_how_to_continue(tmp_path, small_data, unstopped, number):
+def test_a_sigint_saves_and_says_how_to_continue(convnet, tmp_path, small_data, undisturbed):
     process = start(str(tmp_path), small_data, EPOCHS, seconds_between_saves=1000)
-    wait_for_rows(process, 1)
-    process.send_signal(number)
+    wait_for_line(process, FIRST_ROW)
+    process.send_signal(signal.SIGINT)
     output, errors = process.communicate()
-    assert process.returncode == 128 + number and errors == ''
+    assert process.returncode == 128 + signal.SIGINT and errors == ''
     stopped = output.splitlines()[-1]
     assert stopped.startswith('Stopped and saved as ') and stopped.endswith('the same command continues from there.')
-    rows = run_to_the_end(str(tmp_path), small_data, EPOCHS)
-    assert_as_if_nothing_had_happened(str(tmp_path), rows, unstopped)
+    assert_as_if_nothing_had_happened(tmp_path, convnet('--epochs', EPOCHS), undisturbed)
 
 
-def test_a_second_sigint_stops_at_once(tmp_path, small_data, monkeypatch):
-    monkeypatch.setattr(kill_and_resume, 'TRAIN', kill_and_resume.TRAIN.replace(
-        'from support import training_run\n', 'from support import training_run\nimport time\ntraining_run.Run.save = lambda run: (print("saving"), time.sleep(100))\n'))
-    process = start(str(tmp_path), small_data, EPOCHS, seconds_between_saves=1000)
-    wait_for(lambda: os.path.exists(str(tmp_path / 'graphs' / 'test')))
-    time.sleep(1)
+@pytest.mark.parametrize('number, step', [(signal.SIGINT, 9), (signal.SIGTERM, 12)],
+                         ids=['SIGINT within an epoch', 'SIGTERM in its last step'])
+def test_a_signal_ends_the_run_after_the_current_step(convnet, tmp_path, undisturbed, monkeypatch, number, step):
+    """The signal comes within this process, so that the step is known."""
+    add_loss = TrainingRun.add_loss
+
+    def add_loss_and_signal(run, *arguments):
+        add_loss(run, *arguments)
+        if run.step == step:
+            os.kill(os.getpid(), number)
+
+    handler = signal.getsignal(number)
+    with monkeypatch.context() as patch:
+        patch.setattr(TrainingRun, 'add_loss', add_loss_and_signal)
+        result = convnet('--epochs', EPOCHS, check=128 + number)
+    assert 'model.ckpt-{};'.format(step) in result.stdout.splitlines()[-1] and result.stderr == ''
+    assert progress(tmp_path) == (step, False) and signal.getsignal(number) == handler
+    assert_as_if_nothing_had_happened(tmp_path, convnet('--epochs', EPOCHS), undisturbed)
+
+
+def test_a_signal_after_the_last_step_ends_the_finished_run(convnet, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(training_run.figures, 'plot_results', lambda *arguments: os.kill(os.getpid(), signal.SIGTERM))
+        result = convnet('--epochs', 1, check=128 + signal.SIGTERM)
+    assert len(table(result.stdout)) == 1 and result.stderr == ''
+    assert 'done already: 1' in convnet('--epochs', 1).stdout
+
+
+def test_a_second_sigint_stops_at_once(tmp_path, small_data):
+    """The run is busy saving, and says so as soon as the first signal has reached it."""
+    patch = '''
+import time
+def save(run):
+    print('saving', flush=True)
+    while not run._signal:
+        time.sleep(0.01)
+    print('asked', flush=True)
+    time.sleep(1000)
+training_run.TrainingRun.save = save
+'''
+    process = start(str(tmp_path), small_data, EPOCHS, seconds_between_saves=1000, patch=patch)
+    wait_for_line(process, 'saving')
     process.send_signal(signal.SIGINT)
-    time.sleep(1)
+    wait_for_line(process, 'asked')
     assert process.poll() is None
     process.send_signal(signal.SIGINT)
-    process.communicate(timeout=5)
+    process.communicate(timeout=60)
     assert process.returncode == -signal.SIGINT
 
 
-def test_a_checkpoint_at_least_every_twenty_seconds():
-    assert training_run.Run.SECONDS_BETWEEN_SAVES <= 20
+def test_a_checkpoint_at_least_every_twenty_seconds(convnet, monkeypatch):
+    """By a clock on which each step takes seven seconds."""
+    now, saved = [0], []
+    add_loss, save = TrainingRun.add_loss, TrainingRun.save
+
+    def add_loss_and_wait(run, *arguments):
+        add_loss(run, *arguments)
+        now[0] += 7
+
+    def save_and_record(run):
+        save(run)
+        saved.append(run.step)
+
+    monkeypatch.setattr(training_run, 'time', types.SimpleNamespace(monotonic=lambda: now[0]))
+    monkeypatch.setattr(TrainingRun, 'add_loss', add_loss_and_wait)
+    monkeypatch.setattr(TrainingRun, 'save', save_and_record)
+    convnet('--epochs', 1, '--batch-size', 32)
+    assert saved[-1] == 21 and all(7 * (later - earlier) <= 20 + 7 for earlier, later in zip([0] + saved, saved))
+    assert len(saved) < 15  # not after each step either
 
 
 # ---- The checkpoints are damaged ----
 
 def newest(folder):
-    return training_run.checkpoints(os.path.join(str(folder), 'checkpoints'))[0]
+    return training_run.checkpoints(checkpoint_folder(folder))[0]
 
 
 def truncate(path):
@@ -130,81 +215,89 @@ def flip_a_bit(path, position=None):
         file.write(bytes([byte ^ 4]))
 
 
-DATA, INDEX = '.data-00000-of-00001', '.index'
-
-
 @pytest.mark.parametrize('damage', [truncate, flip_a_bit, os.remove, lambda path: open(path, 'w').close()],
                          ids=['truncated', 'flipped', 'missing', 'empty'])
 @pytest.mark.parametrize('part', [DATA, INDEX])
-def test_the_previous_good_checkpoint_is_used(convnet, tmp_path, small_data, unstopped, part, damage):
-    convnet('--epochs', EPOCHS - 1)
-    bad = newest(tmp_path)
+def test_the_previous_good_checkpoint_is_used(convnet, copied, undisturbed, part, damage):
+    bad = newest(copied)
     damage(bad + part)
     result = convnet('--epochs', EPOCHS)
-    assert result.stderr.count('\n') == 1 and bad in result.stderr and 'warning' in result.stderr
-    assert_as_if_nothing_had_happened(str(tmp_path), table(result.stdout), unstopped)
+    assert_one_line(result, bad, 'warning')
+    assert_as_if_nothing_had_happened(copied, result, undisturbed)
 
 
-def test_flipped_bits_anywhere_are_found(convnet, tmp_path, unstopped):
-    convnet('--epochs', EPOCHS)
-    seed = int(time.time())
-    print('seed', seed)
-    places = random.Random(seed)
-    for part in [DATA] * 4 + [INDEX] * 4:
-        bad = newest(tmp_path)
-        with open(bad + part, 'rb') as file:
-            good = file.read()
-        flip_a_bit(bad + part, places.randrange(len(good)))
-        result = convnet('--epochs', EPOCHS)  # warns, and trains the last epoch again from the one before
-        assert bad in result.stderr or digest(str(tmp_path)) == unstopped[1]
-        assert table(result.stdout) == unstopped[0]
-        with open(bad + part, 'wb') as file:
-            file.write(good)
+def test_flipped_bits_anywhere_are_found(copied, lesson2, capfd):
+    """Wherever a bit is flipped: the checkpoint is passed over, or every variable has its value all the same."""
+    folder, places = checkpoint_folder(copied), random.Random(0)
+    bad = newest(copied)
+    with lesson2.tf.Graph().as_default(), lesson2.tf.Session() as session:
+        reader = lesson2.tf.train.NewCheckpointReader(bad)
+        variables = [lesson2.tf.get_variable(name, initializer=reader.get_tensor(name), trainable=False)
+                     for name in sorted(reader.get_variable_to_shape_map())]
+        saver, initializer = lesson2.tf.train.Saver(variables), lesson2.tf.global_variables_initializer()
+
+        def values():
+            return [each if isinstance(each, bytes) else each.tobytes() for each in session.run(variables)]
+
+        session.run(initializer)
+        good, found = values(), 0
+        for part in [DATA] * 8 + [INDEX] * 12:
+            position = places.randrange(os.path.getsize(bad + part))
+            flip_a_bit(bad + part, position)
+            capfd.readouterr()
+            intact = training_run.restore_newest(folder, lambda prefix, reader: saver.restore(session, prefix))
+            if intact[0] == bad:
+                assert values() == good, (part, position)
+            else:
+                found += 1
+                assert bad in capfd.readouterr().err
+            flip_a_bit(bad + part, position)
+    assert found > 10
 
 
-def test_a_lost_checkpoint_file_of_the_saver_does_not_matter(convnet, tmp_path, unstopped):
-    convnet('--epochs', EPOCHS - 1)
-    os.remove(str(tmp_path / 'checkpoints' / 'checkpoint'))
+def test_a_lost_checkpoint_file_of_the_saver_does_not_matter(convnet, copied, undisturbed):
+    os.remove(os.path.join(checkpoint_folder(copied), 'checkpoint'))
     result = convnet('--epochs', EPOCHS)
-    assert 'Continuing from' in result.stdout
-    assert_as_if_nothing_had_happened(str(tmp_path), table(result.stdout), unstopped)
+    assert 'Continuing from' in result.stdout and result.stderr == ''
+    assert_as_if_nothing_had_happened(copied, result, undisturbed)
 
 
-def test_a_first_checkpoint_cut_short_is_no_checkpoint(convnet, tmp_path):
+def test_a_first_checkpoint_cut_short_is_no_checkpoint(convnet, copied):
     """Killed after the data were in place, and before the index and the Saver's list were."""
-    convnet('--epochs', 1)
-    folder = tmp_path / 'checkpoints'
-    for name in 'checkpoint', 'model.ckpt-6.index':
-        os.remove(str(folder / name))
+    folder = checkpoint_folder(copied)
+    for name in os.listdir(folder):
+        if not name.endswith(DATA):
+            os.remove(os.path.join(folder, name))
     result = convnet('--epochs', 1)
     assert len(table(result.stdout)) == 1 and result.stderr == '' and 'Continuing' not in result.stdout
 
 
-def test_no_good_checkpoint_is_an_error_and_never_a_silent_restart(convnet, tmp_path):
-    convnet('--epochs', 4)
-    prefixes = training_run.checkpoints(str(tmp_path / 'checkpoints'))
-    assert len(prefixes) >= 2
+def test_no_good_checkpoint_is_an_error_and_never_a_silent_restart(convnet, copied):
+    prefixes = training_run.checkpoints(checkpoint_folder(copied))
+    assert len(prefixes) == 3
     for prefix in prefixes:
         truncate(prefix + DATA)
-    before = {name: os.path.getsize(str(tmp_path / 'checkpoints' / name)) for name in os.listdir(str(tmp_path / 'checkpoints'))}
+    before = hashes(copied)
     result = convnet('--epochs', 5, check=2)
-    assert 'none of its checkpoints is whole' in result.stderr and table(result.stdout) == []
-    after = {name: os.path.getsize(str(tmp_path / 'checkpoints' / name)) for name in before}
-    assert after == before
+    *warnings, error = result.stderr.splitlines()
+    assert [prefix in warning for prefix, warning in zip(prefixes, warnings)] == [True] * 3
+    assert 'none of its checkpoints is intact' in error and '--restart' in error
+    assert table(result.stdout) == [] and hashes(copied) == before
 
 
 # ---- Two runs at once ----
 
 def test_the_second_run_is_refused_and_a_stale_lock_is_not_in_the_way(convnet, tmp_path, small_data):
     first = start(str(tmp_path), small_data, 10000, seconds_between_saves=1000)
-    wait_for_rows(first, 1)
-    started = time.time()
-    result = convnet('--epochs', 2, check=2)
-    assert 'process id {};'.format(first.pid) in result.stderr and result.stderr.count('\n') == 1
-    assert time.time() - started < 10
+    wait_for_line(first, FIRST_ROW)
+    for more in [], ['--restart']:
+        result = convnet('--epochs', 2, *more, check=2)
+        assert_one_line(result, 'process id {};'.format(first.pid), '--name')
+    assert len(table(convnet('--epochs', 1, '--name', 'another').stdout)) == 1  # which is not in its way
+    assert first.poll() is None
     first.kill()
     first.communicate()
-    assert len(table(convnet('--epochs', 1).stdout)) >= 1
+    assert 'Continuing from' in convnet('--epochs', 1).stdout
 
 
 # ---- The disk ----
@@ -220,44 +313,47 @@ def small_disk(tmp_path):
     subprocess.check_call(['umount', folder])
 
 
-def assert_one_line(process, text):
-    output, errors = process.communicate()
-    assert process.returncode == 2, output + errors
-    assert errors.count('\n') == 1 and text in errors, errors
-
-
-def test_a_full_disk(small_disk, small_data, tmp_path, unstopped):
+def test_a_full_disk(small_disk, convnet, small_data, tmp_path, undisturbed):
     process = start(small_disk, small_data, EPOCHS, seconds_between_saves=1000)
-    assert_one_line(process, 'No space left on device')
-    shutil.move(small_disk + '/checkpoints', str(tmp_path / 'more' / 'checkpoints'))
-    shutil.move(small_disk + '/graphs', str(tmp_path / 'more' / 'graphs'))
-    rows = run_to_the_end(str(tmp_path / 'more'), small_data, EPOCHS)
-    assert rows == unstopped[0] and digest(str(tmp_path / 'more')) == unstopped[1]
+    output, errors = process.communicate()
+    assert process.returncode == 2 and errors.count('\n') == 1 and 'No space left on device' in errors, output + errors
+    for name in os.listdir(small_disk):
+        shutil.move(os.path.join(small_disk, name), str(tmp_path / name))
+    result = convnet('--epochs', EPOCHS)
+    assert table(result.stdout) == undisturbed.table and digest(tmp_path) == undisturbed.digest
 
 
-def test_a_file_size_limit(small_data, tmp_path, unstopped):
+def test_a_file_size_limit(convnet, copied, undisturbed):
     resource = pytest.importorskip('resource')
-    run_to_the_end(str(tmp_path), small_data, 1)
-    limit = 20 * 2**20
-    process = start(str(tmp_path), small_data, EPOCHS, seconds_between_saves=1000,
-                    preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)))
-    assert_one_line(process, 'cannot be written')
-    rows = run_to_the_end(str(tmp_path), small_data, EPOCHS)
-    assert_as_if_nothing_had_happened(str(tmp_path), rows, unstopped)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20 * 2**20, limits[1]))
+    try:
+        result = convnet('--epochs', EPOCHS, check=2)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert_one_line(result, 'cannot be written')
+    assert_as_if_nothing_had_happened(copied, convnet('--epochs', EPOCHS), undisturbed)
 
 
-def test_a_read_only_disk(small_disk, small_data):
+def test_a_read_only_disk(small_disk, convnet):
     subprocess.check_call(['mount', '-o', 'remount,ro', small_disk])
-    assert_one_line(start(small_disk, small_data, 1), 'Read-only file system')
+    assert_one_line(convnet('--output-dir', small_disk, check=2), 'Read-only file system')
 
 
-@pytest.mark.parametrize('name', ['checkpoints', 'graphs'])
-def test_a_directory_vanishes(small_data, tmp_path, unstopped, name):
-    process = start(str(tmp_path), small_data, EPOCHS, seconds_between_saves=1000)
-    wait_for_rows(process, 1)
-    os.rename(str(tmp_path / name), str(tmp_path / 'elsewhere'))
-    assert_one_line(process, str(tmp_path / name) + ': has vanished')
-    shutil.rmtree(str(tmp_path / name), ignore_errors=True)  # the Saver may just have been making it anew
-    os.rename(str(tmp_path / 'elsewhere'), str(tmp_path / name))
-    rows = run_to_the_end(str(tmp_path), small_data, EPOCHS)
-    assert_as_if_nothing_had_happened(str(tmp_path), rows, unstopped)
+@pytest.mark.parametrize('kind', ['checkpoints', 'graphs'])
+def test_a_directory_vanishes(convnet, copied, tmp_path, undisturbed, monkeypatch, kind):
+    """It is moved away in the middle of an epoch, and later brought back."""
+    folder, elsewhere, add_loss = str(copied / kind), str(tmp_path / 'elsewhere'), TrainingRun.add_loss
+
+    def add_loss_and_move(run, *arguments):
+        add_loss(run, *arguments)
+        if run.step == 21:
+            os.rename(folder, elsewhere)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(TrainingRun, 'add_loss', add_loss_and_move)
+        result = convnet('--epochs', EPOCHS, check=2)
+    assert_one_line(result, os.path.join(folder, NAME) + ': has vanished')
+    assert not os.path.exists(folder)
+    os.rename(elsewhere, folder)
+    assert_as_if_nothing_had_happened(copied, convnet('--epochs', EPOCHS), undisturbed)

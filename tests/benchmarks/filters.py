@@ -2,9 +2,10 @@
 
     python tests/benchmarks/filters.py
 
-Ours is what lesson 1 runs: filter_all, one conv2d for all kernels. Its outputs are fetched in one
-session.run, as one array in which they lie side by side. OpenCV and SciPy get the same float32
-picture, one kernel after the other. Pillow's filter works on bytes only: a quarter of the memory to move.
+Ours is what lesson 1 runs, in one session.run: filter_grey, one conv2d for all kernels, whose outputs are
+fetched as one array in which they lie side by side; filter_rgb, one conv2d for each kernel, whose nine
+outputs are fetched as a list. OpenCV and SciPy get the same float32 picture, one kernel after the
+other. Pillow's filter works on bytes only: a quarter of the memory to move.
 """
 import argparse
 import importlib
@@ -14,7 +15,6 @@ import numpy as np
 
 import rounds
 import kernels
-from support import cli
 
 
 def picture(kind, megapixels):
@@ -29,12 +29,13 @@ def ours(kind, pixels):
     tf = lesson.tf
     if kind == 'grey':
         pixels = pixels[..., np.newaxis]
-    image = tf.placeholder(tf.float32, (1,) + pixels.shape)
-    to_kernel = kernels.grey_kernel if kind == 'grey' else kernels.rgb_kernel
-    slices = lesson.filter_all(image, kernels.KERNELS, to_kernel, 1, 'SAME')
-    (output,) = {each.op.inputs[0].name for each in slices.values()}  # of which they are slices
-    session = tf.Session(config=cli.session_config('cpu', bf16=False))
-    return lambda: session.run(output, {image: pixels[np.newaxis]})
+    images = tf.placeholder(tf.float32, (1,) + pixels.shape)
+    filter_all = lesson.filter_grey if kind == 'grey' else lesson.filter_rgb
+    outputs = list(filter_all(images, kernels.KERNELS, 1, 'SAME').values())
+    if kind == 'grey':
+        outputs = outputs[0].op.inputs[0]  # of which they are slices
+    session = tf.Session(config=lesson.devices.session_config('cpu'))
+    return lambda: session.run(outputs, {images: pixels[np.newaxis]})
 
 
 def opencv(kind, pixels, outputs=(None,) * len(kernels.KERNELS)):

@@ -1,11 +1,14 @@
 """What lesson 2 spends on anything but training: start-up, summaries, checkpoints, evaluation.
 
     python tests/benchmarks/overhead.py
+
+The table goes to stderr. Each moment counts for one line only: a checkpoint within an epoch counts as
+a checkpoint, not as training.
 """
 import argparse
+import collections
+import contextlib
 import importlib
-import os
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -13,57 +16,101 @@ import time
 
 import rounds
 
+LOADING, GRAPH, TRAINING = 'until all is imported', 'building the graph, opening the session', 'training'
+OVERHEAD = ['moving average', 'summaries', 'checkpoints', 'evaluation', 'figures and projector']
 
-def timed(owner, name, spent, key):
-    """Replaces the function by one that adds its seconds to spent[key]."""
-    function = getattr(owner, name)
 
-    def replacement(*args, **kwargs):
-        start = time.time()
+class Stopwatch:
+    """Adds up seconds[key]. While a measurement goes on within another one, only the inner one counts."""
+
+    def __init__(self, started):
+        self.seconds, self.keys, self.last = collections.Counter(), [LOADING], started
+
+    def charge(self):
+        now = time.time()
+        self.seconds[self.keys[-1]] += now - self.last
+        self.last = now
+
+    @contextlib.contextmanager
+    def measure(self, key):
+        self.charge()
+        self.keys.append(key)
         try:
-            return function(*args, **kwargs)
+            yield
         finally:
-            spent[key] = spent.get(key, 0) + time.time() - start
-    setattr(owner, name, replacement)
+            self.charge()
+            self.keys.pop()
+
+    def wrap(self, owner, name, key):
+        """Measures each call of a function or method from now on."""
+        function = getattr(owner, name)
+
+        def measured(*args, **kwargs):
+            with self.measure(key):
+                return function(*args, **kwargs)
+        setattr(owner, name, measured)
+
+    def wrap_progress(self, owner):
+        """Measures TrainingRun.progress, a generator, together with the body of the loop over it."""
+        progress = owner.progress
+
+        def measured(*args):
+            with self.measure(TRAINING):
+                yield from progress(*args)
+        owner.progress = measured
+
+    def wrap_ema(self, lesson):
+        """Measures each run of the op that lesson.moving_average returns."""
+        moving_average, run = lesson.moving_average, lesson.tf.Session.run
+        ops = []
+
+        def moving_average_and_note(*args):
+            ema_op, getter = moving_average(*args)
+            ops.append(ema_op)
+            return ema_op, getter
+
+        def measured(session, fetches, *args, **kwargs):
+            if fetches in ops:
+                with self.measure('moving average'):
+                    return run(session, fetches, *args, **kwargs)
+            return run(session, fetches, *args, **kwargs)
+        lesson.moving_average, lesson.tf.Session.run = moving_average_and_note, measured
 
 
 def work(started, arguments):
     """One run of the lesson, in this process, which began at the time `started`."""
-    lesson = importlib.import_module('07_convnet_mnist')
-    from support import cli, training_run
     import utils
-    spent = {'until all is imported': time.time() - started}
+    from support import cli
+    lesson = importlib.import_module('07_convnet_mnist')
+    run_class = lesson.training_run.TrainingRun
+    watch = Stopwatch(started)
+    watch.charge()
+    watch.keys = [GRAPH]
     for owner, name, key in [
-            (utils, 'read_mnist', 'reading the digits'), (lesson, 'build_graph', 'building the graph'),
-            (lesson, 'train_epoch', 'epochs'), (training_run.Run, 'log', 'summaries'), (training_run.Run, 'save_if_due', 'saves within'),
-            (training_run.Run, 'save', 'checkpoints'), (lesson, 'evaluate', 'evaluation'),
-            (lesson, 'show_what_it_learned', 'figures and projector')]:
-        timed(owner, name, spent, key)
-    steps = {2: [], 3: []}  # seconds of each training step by its number of fetches: 3 with average and summary
-    ends = []
-    run = lesson.tf.Session.run
+            (utils, 'read_mnist', 'reading the digits'), (run_class, '__init__', 'initializing or restoring'),
+            (run_class, 'log', 'summaries'), (run_class, 'save', 'checkpoints'),
+            (lesson, 'measure_accuracy', 'evaluation'), (lesson.figures, 'plot_results', 'figures and projector')]:
+        watch.wrap(owner, name, key)
+    watch.wrap_progress(run_class)
+    watch.wrap_ema(lesson)
+    first_step_ends = []
+    add_loss = run_class.add_loss
 
-    def timed_run(session, fetches, feed_dict=None, **options):
-        start = time.time()
-        result = run(session, fetches, feed_dict, **options)
-        if isinstance(fetches, list) and isinstance(fetches[0], lesson.tf.Operation):
-            ends.append(time.time())
-            steps[len(fetches)].append(ends[-1] - start)
-        return result
-    lesson.tf.Session.run = timed_run
+    def add_loss_and_note(*args):
+        first_step_ends.append(time.time())
+        add_loss(*args)
+    run_class.add_loss = add_loss_and_note
     lesson.main(cli.parse_convnet_flags('', arguments))
-    plain, more = [statistics.median(seconds) for seconds in (steps[2][1:], steps[3][1:])]
-    extra = len(steps[3]) * max(more - plain, 0) + spent['summaries']
-    training = spent['epochs'] - spent['saves within'] - extra
-    for text, seconds in [(key, spent[key]) for key in ('until all is imported', 'reading the digits',
-                                                        'building the graph')] + [
-                         ('from the start to the end of the first step', ends[0] - started), ('training', training)]:
-        print('{:46}{:8.2f} s'.format(text, seconds), file=sys.stderr)
-    rest = {'averages and summaries, by every tenth step': extra,
-            'checkpoints': spent['checkpoints'], 'evaluation': spent['evaluation']}
-    rest.update({'these three': sum(rest.values()), 'figures and projector': spent['figures and projector']})
-    for text, seconds in rest.items():
-        print('{:46}{:8.2f} s{:8.1%} of training'.format(text, seconds, seconds / training), file=sys.stderr)
+
+    seconds = watch.seconds
+    rows = [(key, seconds[key]) for key in (LOADING, 'reading the digits', GRAPH, 'initializing or restoring')]
+    rows += [('from the start to the end of the first step', first_step_ends[0] - started),
+             (TRAINING, seconds[TRAINING])]
+    for key, value in rows:
+        print('{:46}{:8.2f} s'.format(key, value), file=sys.stderr)
+    for key in OVERHEAD:
+        print('{:46}{:8.2f} s{:8.1%} of training'.format(key, seconds[key], seconds[key] / seconds[TRAINING]),
+              file=sys.stderr)
 
 
 if __name__ == '__main__':
@@ -74,8 +121,7 @@ if __name__ == '__main__':
                                          epilog='Flags that it does not know go to the lesson.')
         parser.add_argument('--epochs', type=int, default=2)
         options, more = parser.parse_known_args()
-        print(rounds.machine(), flush=True)
+        print(rounds.machine(), file=sys.stderr, flush=True)
         with tempfile.TemporaryDirectory() as scratch:
-            subprocess.check_call([sys.executable, __file__, '--work', str(time.time()), '--epochs', str(options.epochs),
-                                   '--checkpoint-dir', os.path.join(scratch, 'checkpoints'), '--figure-dir', scratch,
-                                   '--log-dir', os.path.join(scratch, 'graphs')] + more, stdout=subprocess.DEVNULL)
+            subprocess.check_call([sys.executable, __file__, '--work', str(time.time()), '--epochs',
+                                   str(options.epochs), '--output-dir', scratch] + more, stdout=subprocess.DEVNULL)

@@ -1,6 +1,6 @@
 """Where the time of one training step of lesson 2 goes, by TensorFlow's own trace (RunMetadata).
 
-    python tests/benchmarks/where_time_goes.py [--places] [--bf16]
+    python tests/benchmarks/profile_ops.py [--places] [--bf16]
 """
 import argparse
 import collections
@@ -16,23 +16,27 @@ def main(options):
     lesson = importlib.import_module('07_convnet_mnist')
     tf = lesson.tf
     flags = cli.parse_convnet_flags('', ['--bf16'] * options.bf16)
-    digits = utils.read_mnist(flags.data_dir).train
-    graph = lesson.build_graph(flags, 1)
+    train = utils.read_mnist(flags.data_dir).train
+    images, scaled, labels = lesson.placeholders()
+    global_step = tf.train.get_or_create_global_step()
+    layers = lesson.inference(scaled, flags.keep_prob, global_step, flags.seed)
+    cross_entropy = lesson.loss(layers['softmax_linear'], labels)
+    train_op, summary = lesson.training(cross_entropy, global_step, flags.learning_rate, flags.lr_decay, 1)
     trace = tf.RunOptions(trace_level=tf.RunOptions.FULL_TRACE)
     microseconds = collections.Counter()
-    with tf.Session(config=cli.session_config(flags.device, flags.bf16)) as session:
-        session.run(graph.initialize)
-        feed = {graph.images: digits.images[:flags.batch_size], graph.labels: digits.labels[:flags.batch_size]}
+    with tf.Session(config=lesson.devices.session_config(flags.device, flags.bf16)) as session:
+        session.run(tf.global_variables_initializer())
+        feed = {images: train.images[:flags.batch_size], labels: train.labels[:flags.batch_size]}
         for step in range(options.steps + 10):
             metadata = tf.RunMetadata()
-            session.run([graph.train_op, graph.loss], feed, options=trace, run_metadata=metadata)
+            session.run([train_op, cross_entropy, summary], feed, options=trace, run_metadata=metadata)
             if step < 10:
                 continue  # it warms up
             for device in metadata.step_stats.dev_stats:
                 for node in device.node_stats:
                     kind = node.timeline_label.split(' = ')[-1].split('(')[0]
                     name = node.node_name.split('/')
-                    place = next((part for part in name if part in graph.layers), name[0]) if options.places else ''
+                    place = next((part for part in name if part in layers), name[0]) if options.places else ''
                     microseconds[(kind, place)] += node.op_end_rel_micros - node.op_start_rel_micros
     whole = sum(microseconds.values())
     print('{}\n{:>8}{:>8}  operation'.format(rounds.machine(), 'ms', 'share'))

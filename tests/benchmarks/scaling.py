@@ -37,7 +37,8 @@ def print_tables(lines):
             ' | '.join('{:g}'.format(size) for size, _, _ in points), '---|' * len(points)))
         print('| {}, ms per {} | {} |'.format(name, 'image' if panel == 'batch' else 'kernel',
                                               ' | '.join('{:.3g}'.format(seconds * 1e3) for _, seconds, _ in points)))
-        print('| {}, GB of memory | {} |'.format(name, ' | '.join('{:.1f}'.format(peak / 1e9) for _, _, peak in points)))
+        print('| {}, GB of memory | {} |'.format(
+            name, ' | '.join('{:.1f}'.format(peak / 1e9) for _, _, peak in points)))
 
 
 def draw(lines, path):

@@ -2,12 +2,14 @@
 
     python tests/benchmarks/step_time.py
 
-Ours is the lesson as it runs by default: its own train_epoch with feeding, distorting, dropout, the
-average of the weights, progress bar and logs. The others do less: forward, backward,
+Ours is the inner loop of the lesson as it runs by default: with feeding, augmentation, dropout, the
+moving average of the weights, the progress bar and the logs. The others do less: forward, backward,
 dropout and Adam, on digits that lie ready in memory.
 """
 import argparse
+import contextlib
 import importlib
+import itertools
 import os
 import sys
 import tempfile
@@ -20,30 +22,43 @@ GFLOP_PER_IMAGE = 0.082  # forward and backward; multiplication and addition cou
 
 
 def ours(precision, batch_size, steps):
-    from support import cli, training_run
     import utils
+    from support import cli
     lesson = importlib.import_module('07_convnet_mnist')
+    tf, training_run = lesson.tf, lesson.training_run
     scratch = tempfile.TemporaryDirectory()
-    flags = cli.parse_convnet_flags('', ['--batch-size', str(batch_size), '--checkpoint-dir', os.path.join(scratch.name, 'c'),
-                                '--log-dir', os.path.join(scratch.name, 'g')] + ['--bf16'] * (precision == 'bfloat16'))
-    if flags.bf16 and not cli.can_use_bfloat16():
+    flags = cli.parse_convnet_flags('', ['--batch-size', str(batch_size), '--output-dir', scratch.name] +
+                                    ['--bf16'] * (precision == 'bfloat16'))
+    if flags.bf16 and not lesson.devices.can_use_bfloat16():
         raise ImportError('no bfloat16 here')
-    digits = utils.read_mnist(flags.data_dir).train
-    digits = utils.Digits(np.resize(digits.images, [steps * batch_size, 28, 28]),
-                          np.resize(digits.labels, [steps * batch_size]))
-    graph = lesson.build_graph(flags, steps)
-    session = lesson.tf.Session(config=cli.session_config(flags.device, flags.bf16))
-    session.run(graph.initialize)
-    run = training_run.Run(flags.checkpoint_dir, flags.log_dir, {}, restart=False).__enter__()
+    data = utils.read_mnist(flags.data_dir)
+    data = data._replace(train=utils.Dataset(np.resize(data.train.images, [steps * batch_size, 28, 28]),
+                                             np.resize(data.train.labels, [steps * batch_size])))
+    images, scaled, labels = lesson.placeholders()
+    global_step = tf.train.get_or_create_global_step()
+    layers = lesson.inference(scaled, flags.keep_prob, global_step, flags.seed)
+    cross_entropy = lesson.loss(layers['softmax_linear'], labels)
+    train_op, summary = lesson.training(cross_entropy, global_step, flags.learning_rate, flags.lr_decay, steps)
+    ema_op, _ = lesson.moving_average(flags.ema_decay, global_step)
+    session = tf.Session(config=lesson.devices.session_config(flags.device, flags.bf16))
+    session.run(tf.global_variables_initializer())
+    with contextlib.redirect_stdout(sys.stderr):
+        run = training_run.TrainingRun(session, flags, data).__enter__()
     run.SECONDS_BETWEEN_SAVES = float('inf')  # or each turn would begin with one, the others' turns being so long
-    run.resume(session, graph.saver, graph.step, graph.notes)
-    epoch = [0]
+    epochs = itertools.count(1)
 
     def work(count):
-        lesson.train_epoch(session, graph, run, flags, epoch[0] + 1,
-                           utils.Digits(digits.images[:count * batch_size], digits.labels[:count * batch_size]),
-                           epoch[0] * steps)
-        epoch[0] += 1
+        """The inner loop of run_training, over an epoch of `count` steps."""
+        epoch, last_step = next(epochs), run.step + count
+        train = utils.Dataset(data.train.images[:count * batch_size], data.train.labels[:count * batch_size])
+        batches = utils.batches(train, flags.batch_size, flags.augment, flags.seed, epoch)
+        for image_batch, label_batch in run.progress(epoch, utils.prefetch(batches)):
+            _, loss_value, summary_value = session.run([train_op, cross_entropy, summary],
+                                                       feed_dict={images: image_batch, labels: label_batch})
+            run.add_loss(loss_value, len(label_batch))
+            if run.step % lesson.EMA_INTERVAL == 0 or run.step == last_step:
+                session.run(ema_op)
+                run.log('train', summary_value)
         return scratch  # it lives as long as the work
     return work
 

@@ -44,7 +44,7 @@ def keras(directory, seed, epochs):
     images, test_images = [each[..., None].astype('float32') / 255 for each in (images[:count], test_images)]
     for epoch in range(1, epochs + 1):
         model.fit(images, labels[:count], batch_size=128, verbose=0)
-        print(epoch, '-', '-', '{:.4f}'.format(model.evaluate(test_images, test_labels, verbose=0)[1]), flush=True)
+        print(epoch, 'nan', 'nan', '{:.4f}'.format(model.evaluate(test_images, test_labels, verbose=0)[1]), flush=True)
 
 
 def pytorch(directory, seed, epochs):
@@ -69,7 +69,7 @@ def pytorch(directory, seed, epochs):
         with torch.no_grad():
             correct = sum((model(each).argmax(1) == wanted).sum().item()
                           for each, wanted in zip(test_images.split(1000), test_labels.split(1000)))
-        print(epoch, '-', '-', '{:.4f}'.format(correct / len(test_labels)), flush=True)
+        print(epoch, 'nan', 'nan', '{:.4f}'.format(correct / len(test_labels)), flush=True)
 
 
 OTHERS = {'keras-io mnist_convnet': (keras, 15), 'pytorch/examples mnist': (pytorch, 14)}  # and their epochs
