@@ -75,7 +75,7 @@ def explain_one_value(title, image, kernel, output, stride, padding):
     padded = np.pad(image, [(h, h), (w, w), (0, 0)], mode='constant')  # with zeros, more than enough
     patch = padded[tops[row] + h:, lefts[column] + w:][:h, :w]
     tables.print_value(title, row, column, patch, kernel, patch * kernel, output[row, column])
-    return row, column
+    return tops[row] + (h - 1) // 2, lefts[column] + (w - 1) // 2  # the pixel of the image under the kernel's centre
 
 
 # ---- Many kernels -----------------------------------------------------------------------------------------
@@ -139,9 +139,9 @@ def compare_operations(images, matrix):
 
 def main(flags):
     folders = outputs.run_folders(flags.output_dir, cli.LESSON_1_NAME)
-    outputs.check_figures(folders.figures, figures.FILTERS)
     picture = utils.read_image(flags.image)
     matrices, custom = cli.chosen_kernels(flags, picture.shape)
+    outputs.check_figures(folders.figures, figures.FILTERS)
 
     images = tf.placeholder(tf.float32, (1,) + picture.shape, name='images')
     with tf.name_scope('grey'):
@@ -161,15 +161,15 @@ def main(flags):
                                            feed_dict={images: picture[np.newaxis]})
 
     example = 'custom' if custom else 'blur' if 'blur' in matrices else flags.kernels[0]
-    row, column = explain_one_value('{} in grey'.format(example), grey_picture[0], matrices[example][:, :, np.newaxis],
-                                    values['grey'][example][0, :, :, 0], flags.stride, flags.padding)
+    pixel = explain_one_value('{} in grey'.format(example), grey_picture[0], matrices[example][:, :, np.newaxis],
+                              values['grey'][example][0, :, :, 0], flags.stride, flags.padding)
     show_that_the_kernel_is_not_flipped()
     tables.print_kernels(matrices, values)
     tables.print_output_sizes(example, matrices[example].shape, picture.shape[:2])
     explain_one_value('emboss to sepia in RGB, red channel out', picture, sepia_kernel(emboss)[:, :, :, 0],
                       values['operations']['conv2d, mixing'][0, :, :, 0], stride=1, padding='SAME')
     training_run.log_pictures(folders.graphs, figures.filtered_pictures(values, matrices))
-    figures.plot_filters(folders.figures, flags, picture, grey_picture[0], values, matrices, (row, column))
+    figures.plot_filters(folders.figures, flags, picture, grey_picture[0], values, matrices, pixel)
     tables.print_lesson_1_files(folders, custom)
     figures.show_windows()
 

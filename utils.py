@@ -211,8 +211,8 @@ def read_image(path):
     except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
         raise UserError('{}: expected a picture of ordinary size ({})'.format(path, str(error).split(',')[0]))
     except Exception as error:  # Pillow's readers raise many kinds for damaged files
-        raise UserError('{}: expected a whole picture, found: {}'.format(
-            path, getattr(error, 'strerror', None) or str(error).split('\n')[0] or type(error).__name__))
+        reason = getattr(error, 'strerror', None) or str(error).split('\n')[0] or type(error).__name__
+        raise UserError('{}: expected a whole picture; it cannot be read ({})'.format(path, reason))
 
 
 # ---- Your own digits --------------------------------------------------------------------------------

@@ -54,31 +54,33 @@ def image_summary(image):
     return tf.Summary.Image(width=image.width, height=image.height, encoded_image_string=file.getvalue())
 
 
-def plot_filters(folder, flags, picture, grey_picture, values, matrices, detail):
+def plot_filters(folder, flags, picture, grey_picture, values, matrices, pixel):
     """Saves the two figures of lesson 1, and prepares a window for each unless flags.no_show.
 
     picture [height, width, 3] and grey_picture [height, width, 1]; values {'grey', 'rgb', 'operations'} of
-    {name: output}; matrices {name: kernel}; detail: row and column of the output to be magnified.
+    {name: output}; matrices {name: kernel}; pixel: row and column in the picture whose surroundings are magnified.
     """
     pyplot = choose_backend(flags.no_show)
     identity = kernels.KERNELS['identity']
-    columns = [('original', size_text(picture), to_uint8(grey_picture, identity), to_uint8(picture, identity))]
+    pixel, size = np.array(pixel) + 0.5, np.array(picture.shape[:2])
+    columns = [('original', size_text(picture), to_uint8(grey_picture, identity), to_uint8(picture, identity),
+                pixel / size)]
     for name, matrix in matrices.items():
         grey, rgb = [to_uint8(values[kind][name][0], matrix) for kind in ('grey', 'rgb')]
         lines = tables.matrix_lines(matrix) if max(matrix.shape) <= 3 else ['{} x {} numbers'.format(*matrix.shape)]
         caption = [size_text(grey), 'sum {:.3g}'.format(matrix.sum()), scale_text(matrix)] + lines
-        columns.append((name, '\n'.join(caption), grey, rgb))
-    height, width = values['grey'][name].shape[1:3]
-    detail = ((detail[0] + 0.5) / height, (detail[1] + 0.5) / width, max(1 / 12, min(6 / min(height, width), 1)))
-    outputs.save_figure(plot_panels(pyplot.figure(), columns, detail), os.path.join(folder, FILTERS[0] + '.png'))
+        margin = (np.array(matrix.shape) - 1) // 2 if flags.padding == 'VALID' else 0  # pixels that no output is for
+        columns.append((name, '\n'.join(caption), grey, rgb, (pixel - margin) / (size - 2 * margin)))
+    share = min(max(1 / 12, 6 / min(grey.shape[:2])), 1)
+    outputs.save_figure(plot_panels(pyplot.figure(), columns, share), os.path.join(folder, FILTERS[0] + '.png'))
     outputs.save_figure(plot_operations(pyplot.figure(), picture, values['operations']),
                         os.path.join(folder, FILTERS[1] + '.png'))
 
 
-def plot_panels(figure, columns, detail):
-    """Columns of (title, caption, grey, RGB), five beside each other, and below each a detail magnified.
+def plot_panels(figure, columns, share):
+    """Columns of (title, caption, grey, RGB, centre), five beside each other, and below each a detail magnified.
 
-    detail: its centre (y, x) from 0 to 1 of height and width, and its side from 0 to 1 of the shorter of them.
+    centre: the detail's, (y, x) from 0 to 1 of height and width; share: its side, from 0 to 1 of the shorter one.
     """
     blocks = [columns[start:start + 5] for start in range(0, len(columns), 5)]
     height, width = columns[0][2].shape[:2]
@@ -87,11 +89,11 @@ def plot_panels(figure, columns, detail):
     grid = figure.add_gridspec(4 * len(blocks), 5, height_ratios=[panel, panel, 2.1, 1.4] * len(blocks), left=0.04,
                                right=0.99, top=1 - 0.3 / figure.get_figheight(), bottom=0, hspace=0.06, wspace=0.06)
     for block_index, block in enumerate(blocks):
-        for column, (title, caption, grey, rgb) in enumerate(block):
+        for column, (title, caption, grey, rgb, centre) in enumerate(block):
             axes = [figure.add_subplot(grid[4 * block_index + row, column]) for row in range(3)]
             show_picture(axes[0], grey)
             show_picture(axes[1], rgb)
-            show_detail(axes[:2], axes[2], grey, detail)
+            show_detail(axes[:2], axes[2], grey, centre, share)
             axes[0].set_title(title, fontsize=13, fontweight='bold', loc='left')
             axes[2].text(0, -0.04, caption, fontsize=8.5, va='top', family='monospace', transform=axes[2].transAxes)
             if column == 0:
@@ -109,9 +111,9 @@ def show_picture(axis, picture):
     axis.axis('off')
 
 
-def show_detail(framed_axes, axis, picture, centre):
+def show_detail(framed_axes, axis, picture, centre, share):
     height, width = picture.shape[:2]
-    side = max(int(round(centre[2] * min(height, width))), 1)
+    side = max(int(round(share * min(height, width))), 1)
     top = int(min(max(centre[0] * height - side / 2, 0), max(height - side, 0)))
     left = int(min(max(centre[1] * width - side / 2, 0), max(width - side, 0)))
     axis.imshow(picture[top:top + side, left:left + side].repeat(3, axis=2), interpolation='nearest')
@@ -130,14 +132,16 @@ def plot_operations(figure, picture, operations):
                                      'is the sum of\nthree: grey, and three times too bright',
         'conv2d, diagonal': 'kernel [3, 3, 3, 3]: emboss from red to red,\ngreen to green, blue to blue, zeros '
                             'elsewhere.\nRight: the colours stay',
-        'depthwise_conv2d': 'kernel [3, 3, 3, 1]: each channel by itself.\nThe same picture with 27 weights',
+        'depthwise_conv2d': 'kernel [3, 3, 3, 1]: each channel by itself.\nThe same picture as conv2d, diagonal,\n'
+                            'with 27 weights',
         'conv2d, mixing': 'kernel [3, 3, 3, 3]: emboss times a weight\nfor each channel pair: new colours (sepia)',
-        'separable_conv2d': '[3, 3, 3, 1], then pointwise [1, 1, 3, 3].\nThe same picture with 27 + 9 = 36 weights'}
+        'separable_conv2d': '[3, 3, 3, 1], then pointwise [1, 1, 3, 3].\nThe same picture as conv2d, mixing,\n'
+                            'with 27 + 9 = 36 weights'}
     figure.set_size_inches(10, 2 * (3 * min(max(picture.shape[0] / picture.shape[1], 0.4), 2.5) + 1.2))
     axes = figure.subplots(2, 3)
     pictures = dict(original=picture, **{name: output[0] for name, output in operations.items()})
-    order = ['original', 'conv2d, diagonal', 'depthwise_conv2d',
-             'conv2d, all channel pairs', 'conv2d, mixing', 'separable_conv2d']
+    order = ['original', 'conv2d, all channel pairs', 'conv2d, diagonal',
+             'depthwise_conv2d', 'conv2d, mixing', 'separable_conv2d']
     for axis, name in zip(axes.flat, order):
         show_picture(axis, to_uint8(pictures[name], kernels.KERNELS['emboss']))
         axis.set_title(name, fontsize=13, fontweight='bold', loc='left')

@@ -39,6 +39,8 @@ def print_value(title, row, column, patch, kernel, products, value):
     """Prints patch x kernel = products, each [h, w, channels], their sum, and the value that tf.nn.conv2d gave."""
     height, width, channels = kernel.shape
     print('\nOne output value by hand: {}, row {}, column {} of the output'.format(title, row, column))
+    largest = max(np.abs(matrix).max() for matrix in (patch, kernel, products))
+    number_format = '{:8.4f}' if largest < 100 else '{:8.2e}'
     if width <= 5:
         columns = [9 * width, 9 * width, 9 * width]
         print('  ' + '     '.join('{:^{}}'.format(heading, size) for heading, size in zip(
@@ -47,7 +49,7 @@ def print_value(title, row, column, patch, kernel, products, value):
             for y in range(height):
                 sign = ('  x  ', '  =  ') if y == height // 2 else ('     ', '     ')
                 patch_text, kernel_text, product_text = [
-                    ' '.join('{:8.4f}'.format(number + 0.0) for number in matrix[y, :, channel])  # no -0
+                    ' '.join(number_format.format(number + 0.0) for number in matrix[y, :, channel])  # no -0
                     for matrix in (patch, kernel, products)]
                 name = ('  red', '  green', '  blue')[channel] if channels == 3 and y == height // 2 else ''
                 print('  {}{} {}{} {}{}'.format(patch_text, sign[0], kernel_text, sign[1], product_text, name))
@@ -89,8 +91,10 @@ def print_kernels(matrices, values):
             print(' ' * 62 + line)
     for name, matrix in matrices.items():
         if not is_zero_sum(matrix) and abs(matrix.sum() - 1) > 1e-3:
-            print('\nThe kernel {0} sums to {1:.4g}: its output is {1:.4g} times as bright as the picture.\n'
-                  'Divide its numbers by {1:.4g} to keep the brightness.'.format(name, matrix.sum()))
+            print(('\nThe kernel {0} sums to {1:.4g}: its output is {1:.4g} times as bright as the picture.\n'
+                   'Divide its numbers by {1:.4g} to keep the brightness.' if matrix.sum() > 0 else
+                   '\nThe kernel {0} sums to {1:.4g}: where the picture is even, its output is negative, and shown '
+                   'black.').format(name, matrix.sum()))
 
 
 def print_output_sizes(name, kernel_shape, picture_shape):

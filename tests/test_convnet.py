@@ -201,7 +201,7 @@ def test_evaluation_reads_the_averages_with_the_getter_and_the_variables_without
     assert np.abs(found[0] - found[1]).max() > 0.01
 
 
-@pytest.mark.parametrize('decay', [0.99, 0.3, 0])
+@pytest.mark.parametrize('decay', [0.99, 0.3, 0.0])
 def test_the_moving_average_is_the_formula_s(lesson2, tf, decay):
     """average = d * average + (1 - d) * variable with d = min(decay, (1 + n) / (10 + n)), n updates so far."""
     step = tf.placeholder(tf.int64, [])
