@@ -3,7 +3,7 @@
 Debian's packages chromium and chromium-driver, and selenium; skipped where they are missing. The
 README's screenshots come from here:
 
-    python -m pytest tests/test_tensorboard.py --screenshots docs --logs graphs/convnet_mnist
+    python -m pytest tests/test_tensorboard.py --screenshots docs --logs graphs
 """
 import os
 import re
@@ -38,7 +38,7 @@ def logs(request, tmp_path_factory, small_data, lesson2):
         return request.config.getoption('--logs')
     folder = tmp_path_factory.mktemp('run')
     run_once(lesson2, '--epochs', 3, '--data-dir', small_data, '--output-dir', folder)
-    return str(folder / 'graphs' / 'convnet_mnist')
+    return str(folder / 'graphs')
 
 
 @pytest.fixture(scope='module')
@@ -119,7 +119,7 @@ def names(nodes):
 
 
 def test_the_graph_has_the_boxes_of_the_lecture_and_conv1_opens(page, browser, screenshot):
-    find = page('graphs&run=train')
+    find = page('graphs&run=convnet_mnist%2Ftrain')
     nodes = find('g.node[data-name]', lambda found: len(found) >= len(SHOWN_BOXES))
     assert names(nodes) == SHOWN_BOXES
     screenshot('tensorboard_graph.png')
@@ -145,9 +145,10 @@ def test_the_images_are_the_figures(page):
     assert all(int(picture.get_property('naturalWidth')) > 300 for picture in pictures[:2])
 
 
-def test_the_histograms_show_something(page):
+def test_the_histograms_show_something(page, screenshot):
     shapes = page('histograms')('svg .histogram path, svg path.outline, svg g.histogram', lambda found: len(found) >= 3)
     assert shapes
+    screenshot('tensorboard_histograms.png')
 
 
 def test_the_projector_finds_the_activations(page, browser):
