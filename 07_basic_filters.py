@@ -27,7 +27,10 @@ with cli.quiet_start():
 # ---- One kernel, one picture: the whole lesson in ten lines ------------------------------------------------
 
 def convolve(image, matrix):
-    """image [height, width], matrix [h, w] -> output of tf.nn.conv2d [height, width]; all are NumPy arrays."""
+    """image [height, width], matrix [h, w] -> output of tf.nn.conv2d [height, width]; all are NumPy arrays.
+
+    This is the whole lesson. `main` does the same with a picture and many kernels.
+    """
     with tf.Graph().as_default():
         # First the graph: tensors, and the operations between them. Nothing is computed yet.
         images = tf.placeholder(tf.float32, [1, None, None, 1])  # batch, height, width, channels in
@@ -52,9 +55,10 @@ def show_that_the_kernel_is_not_flipped():
 def patch_start(index, size, kernel_size, stride, padding):
     """The first of the kernel_size pixels from which output number `index` is computed, along one axis.
 
-    VALID gives ceil((size - kernel_size + 1) / stride) outputs, SAME gives ceil(size / stride). For that, SAME
-    pads the image with zeros, half of them before the first pixel and half behind the last, where an odd one goes,
-    too. So the start may be negative.
+    stride: by how many pixels the kernel moves from one output to the next. VALID gives
+    ceil((size - kernel_size + 1) / stride) outputs, SAME gives ceil(size / stride). For that, SAME pads the image with
+    zeros: half of them before the first pixel, so that the start may be negative; half after the last pixel, and an
+    odd one there, too.
     """
     zeros = 0
     if padding == 'SAME':
@@ -66,13 +70,13 @@ def explain_one_value(title, image, kernel, output, stride, padding):
     """Prints the arithmetic behind one output value: patch x kernel = products, and their sum.
 
     image [height, width, channels], kernel [h, w, channels], output [out_height, out_width]. The sum runs over
-    all channels in.
+    all input channels.
     """
     h, w, _ = kernel.shape
     tops = patch_start(np.arange(output.shape[0]), image.shape[0], h, stride, padding)   # for each row of the output
     lefts = patch_start(np.arange(output.shape[1]), image.shape[1], w, stride, padding)  # for each column
-    row, column = tables.most_changed(image[:, :, 0], output, tops, lefts, h, w)
-    padded = np.pad(image, [(h, h), (w, w), (0, 0)], mode='constant')  # with zeros, more than enough
+    row, column = tables.most_changed(image[:, :, 0], output, tops, lefts, h, w)  # where there is something to see
+    padded = np.pad(image, [(h, h), (w, w), (0, 0)], mode='constant')  # with zeros: pixel (0, 0) is now at (h, w)
     patch = padded[tops[row] + h:, lefts[column] + w:][:h, :w]
     tables.print_value(title, row, column, patch, kernel, patch * kernel, output[row, column])
     return tops[row] + (h - 1) // 2, lefts[column] + (w - 1) // 2  # the pixel of the image under the kernel's centre
@@ -107,11 +111,11 @@ def filter_rgb(images, matrices, stride, padding):
 
 SEPIA = np.float32([[.393, .349, .272],  # row: colour in, column: colour out
                     [.769, .686, .534],
-                    [.189, .168, .131]]) / 1.351  # the largest sum of a column: white stays within [0, 1]
+                    [.189, .168, .131]]) / 1.351  # the largest column sum, so that white stays at most 1
 
 
 def sepia_kernel(matrix):
-    """[h, w] -> [h, w, 3, 3]: the matrix for each pair of channels, times the pair's weight."""
+    """[h, w] -> [h, w, 3, 3]: the matrix in all nine channel pairs, each time multiplied by a number of SEPIA."""
     return kernels.grey_kernel(matrix) * SEPIA
 
 
@@ -119,18 +123,18 @@ def compare_operations(images, matrix):
     """images [1, height, width, 3] -> {operation: output, of the same shape}, each with one matrix [3, 3]."""
     all_pairs = np.tile(kernels.grey_kernel(matrix), [1, 1, 3, 3])  # [3, 3, 3, 3]: 81 weights
     diagonal = kernels.rgb_kernel(matrix)                           # [3, 3, 3, 3]: 81 weights, 54 of them 0
-    depthwise = kernels.depthwise_kernel(matrix, channels=3)        # [3, 3, 3, 1]: 27 weights
+    depthwise = kernels.depthwise_kernel(matrix, channels=3)        # [3, 3, 3, 1]: 27 weights, here thrice the same
     pointwise = SEPIA[np.newaxis, np.newaxis]                       # [1, 1, 3, 3]: 9 weights
     strides = [1, 1, 1, 1]
     return {
-        # A common mistake: every channel out is the sum of all channels in. Grey, three times too bright.
+        # A common mistake: every output channel is the sum of all input channels. Grey, three times too bright.
         'conv2d, all channel pairs': tf.nn.conv2d(images, all_pairs, strides, 'SAME'),
         # With zeros off the channel diagonal, conv2d filters each channel by itself, as depthwise_conv2d does.
         'conv2d, diagonal': tf.nn.conv2d(images, diagonal, strides, 'SAME'),
         'depthwise_conv2d': tf.nn.depthwise_conv2d(images, depthwise, strides, 'SAME'),
         # separable_conv2d filters each channel by itself and then mixes the channels. With 27 + 9 = 36 weights it
         # costs less than conv2d with 81, and can do less: it does what a conv2d does whose kernel is a product,
-        # kernel[:, :, i, o] = depthwise[:, :, i, 0] * pointwise[0, 0, i, o]. The sepia kernel is such a product.
+        # kernel[:, :, i, o] = depthwise[:, :, i, 0] * pointwise[0, 0, i, o] for input channel i, output channel o.
         'conv2d, mixing': tf.nn.conv2d(images, sepia_kernel(matrix), strides, 'SAME'),
         'separable_conv2d': tf.nn.separable_conv2d(images, depthwise, pointwise, strides, 'SAME')}
 
@@ -157,10 +161,13 @@ def main(flags):
         operations = compare_operations(images, emboss)
     # On the CPU: for a single run, a GPU would take longer to start than to compute.
     with tf.Session(config=devices.session_config('cpu')) as session:
+        # run takes lists and dictionaries of tensors, too, and returns the same with values.
         grey_picture, values = session.run([grey, {'grey': grey_outputs, 'rgb': rgb_outputs, 'operations': operations}],
                                            feed_dict={images: picture[np.newaxis]})
 
-    example = 'custom' if custom else 'blur' if 'blur' in matrices else flags.kernels[0]
+    example = 'blur' if 'blur' in matrices else flags.kernels[0]
+    if custom:
+        example = 'custom'
     pixel = explain_one_value('{} in grey'.format(example), grey_picture[0], matrices[example][:, :, np.newaxis],
                               values['grey'][example][0, :, :, 0], flags.stride, flags.padding)
     show_that_the_kernel_is_not_flipped()

@@ -76,7 +76,7 @@ def filter_bank(height=5, width=5, in_channels=1, out_channels=32):
 
     21 are blur, sharpen, edge, Sobel and emboss in all orientations. From 5 x 5 on there are 11 more, in which the
     values of blur, sharpen, edge and the Sobels stand two pixels apart. For more filters than these, they
-    repeat. Each is divided by the sum of its magnitudes (L1-normalized).
+    repeat. Each is divided by the sum of its absolute values (L1-normalized).
     """
     placed = [(1, kernel) for name in ('blur', 'sharpen', 'edge', 'top_sobel', 'emboss')
               for kernel in orientations(KERNELS[name])]  # (pixels from one value to the next, kernel)
@@ -91,7 +91,7 @@ def filter_bank(height=5, width=5, in_channels=1, out_channels=32):
     return bank
 
 
-# The lecture's names, ready for tf.nn.conv2d: [3, 3, 1, 1] for grey images, [3, 3, 3, 3] for RGB.
+# The lecture's names, for experiments of your own: [3, 3, 1, 1] for grey images, [3, 3, 3, 3] for RGB.
 BLUR_FILTER, BLUR_FILTER_RGB = grey_kernel(KERNELS['blur']), rgb_kernel(KERNELS['blur'])
 SHARPEN_FILTER, SHARPEN_FILTER_RGB = grey_kernel(KERNELS['sharpen']), rgb_kernel(KERNELS['sharpen'])
 EDGE_FILTER, EDGE_FILTER_RGB = grey_kernel(KERNELS['edge']), rgb_kernel(KERNELS['edge'])

@@ -127,14 +127,14 @@ def show_detail(framed_axes, axis, picture, centre, share):
 def plot_operations(figure, picture, operations):
     """What the lecture's three operations make of a picture [height, width, 3] with the kernel emboss."""
     captions = {
-        'original': 'The other five: the kernel emboss,\nby each operation',
+        'original': 'The other five panels: emboss,\nby each operation',
         'conv2d, all channel pairs': 'kernel [3, 3, 3, 3]: emboss in all nine channel\npairs. Wrong: each channel out '
                                      'is the sum of\nthree: grey, and three times too bright',
         'conv2d, diagonal': 'kernel [3, 3, 3, 3]: emboss from red to red,\ngreen to green, blue to blue, zeros '
-                            'elsewhere.\nRight: the colours stay',
+                            'elsewhere.\nCorrect: the colours stay',
         'depthwise_conv2d': 'kernel [3, 3, 3, 1]: each channel by itself.\nThe same picture as conv2d, diagonal,\n'
                             'with 27 weights',
-        'conv2d, mixing': 'kernel [3, 3, 3, 3]: emboss times a weight\nfor each channel pair: new colours (sepia)',
+        'conv2d, mixing': 'kernel [3, 3, 3, 3]: 81 weights, emboss times\na number for each channel pair: sepia',
         'separable_conv2d': '[3, 3, 3, 1], then pointwise [1, 1, 3, 3].\nThe same picture as conv2d, mixing,\n'
                             'with 27 + 9 = 36 weights'}
     figure.set_size_inches(10, 2 * (3 * min(max(picture.shape[0] / picture.shape[1], 0.4), 2.5) + 1.2))
@@ -219,7 +219,7 @@ def plot_kernels(before, after):
         axis.set(xticks=[], yticks=[], xlabel=name)
         if index == 0:
             axis.set_title('hand-coded, from lesson 1', fontweight='bold', loc='left')
-    figure.text(0.98, 0.33, 'White: positive weights. Grey: 0. Black: negative weights. A scale per kernel.',
+    figure.text(0.98, 0.33, 'The same place is the same kernel. White: positive. Grey: 0. Black: negative.',
                 ha='right', fontsize=9)
     return figure
 
@@ -282,7 +282,7 @@ def plot_training_curve(history):
     axis.plot(epochs, [row['test'] for row in history], 'o-', color='C0', label='test')
     axis.plot(epochs, [row['validation'] for row in history], 's--', color='C1', markersize=4, label='validation')
     axis.plot(shown, [tables.LECTURE_ACCURACY[epoch] for epoch in shown], 'k^:', label="the lecture's test accuracy")
-    axis.set(xlabel='epochs', ylabel='accuracy (scale stretched near 1: logit)', title='Accuracy by epoch')
+    axis.set(xlabel='epochs', ylabel='accuracy (scale stretched towards 1)', title='Accuracy by epoch')
     axis.set_yscale('logit', nonpositive='clip')
     low, high = axis.get_ylim()
     ticks = [tick for tick in (.1, .2, .5, .8, .9, .95, .98, .99, .995, .998, .999) if low <= tick <= high]
@@ -320,7 +320,7 @@ def plot_mistakes(dataset, probabilities):
     worst = wrong[np.argsort(probabilities[wrong, dataset.labels[wrong]])][:25]
     captions = ['{}, read as {} ({:.3f})'.format(dataset.labels[index], predicted[index],
                                                  probabilities[index, predicted[index]]) for index in worst]
-    return plot_captioned('The worst mistakes, least probable label first: label, what was read, its probability',
+    return plot_captioned('The worst mistakes: the label, what was read, and its probability',
                           dataset.images[worst], captions)
 
 

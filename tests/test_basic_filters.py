@@ -486,7 +486,7 @@ def test_the_operations_figure_shows_the_wrong_kernel_and_the_right_one(drawn):
     for name, axis in axes.items():
         assert np.abs(panel(axis) - shown(expected[name], emboss)).max() < 1.01, name
     texts = {name: ' '.join(text.get_text() for text in axis.texts) for name, axis in axes.items()}
-    assert 'Wrong' in texts['conv2d, all channel pairs'] and 'Right' in texts['conv2d, diagonal']
+    assert 'Wrong' in texts['conv2d, all channel pairs'] and 'Correct' in texts['conv2d, diagonal']
 
 
 # ---- Flags ----
