@@ -170,7 +170,11 @@ training_run.TrainingRun.save = save
     wait_for_line(process, 'asked')
     assert process.poll() is None
     process.send_signal(signal.SIGINT)
-    process.communicate(timeout=60)
+    try:
+        process.wait(timeout=60)
+    finally:
+        process.kill()  # if it still runs
+        process.communicate()
     assert process.returncode == -signal.SIGINT
 
 
