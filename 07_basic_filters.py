@@ -21,7 +21,7 @@ if __name__ == '__main__':
 with cli.quiet_start():
     import tensorflow.compat.v1 as tf  # the functions of TensorFlow 1.x, on 1.15 and on 2.x
     tf.disable_v2_behavior()
-    from support import devices, event_logs, figures, outputs, tables
+    from support import devices, figures, outputs, tables, training_run
 
 
 # ---- One kernel, one picture: the whole lesson in ten lines ------------------------------------------------
@@ -175,7 +175,7 @@ def main(flags):
     tables.print_output_sizes(example, matrices[example].shape, picture.shape[:2])
     explain_one_value('emboss to sepia in RGB, red channel out', picture, sepia_kernel(emboss)[:, :, :, 0],
                       values['operations']['conv2d, mixing'][0, :, :, 0], stride=1, padding='SAME')
-    event_logs.log_pictures(folders.graphs, figures.filtered_pictures(values, matrices))
+    training_run.log_pictures(folders.graphs, figures.filtered_pictures(values, matrices))
     figures.plot_filters(folders.figures, flags, picture, grey_picture[0], values, matrices, pixel)
     tables.print_lesson_1_files(folders, custom)
     figures.show_windows()

@@ -4,7 +4,6 @@ import os
 
 BACKEND = os.environ.pop('MPLBACKEND', None)  # for show_windows; a name that does not work would stop the import
 
-import matplotlib  # noqa: E402
 import numpy as np
 import tensorflow.compat.v1 as tf
 from matplotlib.figure import Figure
@@ -16,16 +15,8 @@ import kernels
 import utils
 from support import outputs, tables
 
-matplotlib.rcdefaults()  # everybody's figures look the same, whatever a matplotlibrc says
-FILTERS = ['basic_filters.png', 'conv_ops.png']  # of lesson 1
-RESULTS = ['learned_kernels.png', 'activations.png', 'training_curve.png', 'confusion.png', 'mistakes.png']  # 2
-
-
-def save_figure(figure, path):
-    """Writes a Figure as PNG."""
-    file = io.BytesIO()
-    figure.savefig(file, format='png', dpi=100)
-    outputs.write_whole(path, file.getvalue())
+FILTERS = ['basic_filters', 'conv_ops']  # of lesson 1
+RESULTS = ['learned_kernels', 'activations', 'training_curve', 'confusion', 'mistakes']  # of lesson 2
 
 
 # ---- Lesson 1 ------------------------------------------------------------------------------------
@@ -81,9 +72,9 @@ def plot_filters(folder, flags, picture, grey_picture, values, matrices, pixel):
         margin = (np.array(matrix.shape) - 1) // 2 if flags.padding == 'VALID' else 0  # pixels that no output is for
         columns.append((name, '\n'.join(caption), grey, rgb, (pixel - margin) / (size - 2 * margin)))
     share = min(max(1 / 12, 6 / min(grey.shape[:2])), 1)
-    save_figure(plot_panels(pyplot.figure(), columns, share), os.path.join(folder, FILTERS[0]))
-    save_figure(plot_operations(pyplot.figure(), picture, values['operations']),
-                os.path.join(folder, FILTERS[1]))
+    outputs.save_figure(plot_panels(pyplot.figure(), columns, share), os.path.join(folder, FILTERS[0] + '.png'))
+    outputs.save_figure(plot_operations(pyplot.figure(), picture, values['operations']),
+                        os.path.join(folder, FILTERS[1] + '.png'))
 
 
 def plot_panels(figure, columns, share):
@@ -202,7 +193,7 @@ def plot_results(run, images, layers, test, probabilities):
     summary = tf.Summary()
     for name, figure in plots.items():
         path = os.path.join(run.folders.figures, name + '.png')
-        save_figure(figure, path)
+        outputs.save_figure(figure, path)
         with Image.open(path) as image:
             summary.value.add(tag=name, image=image_summary(image))
     run.log('train', summary)
@@ -336,14 +327,13 @@ def plot_mistakes(dataset, probabilities):
 def plot_predictions(flags, images, probabilities):
     """Saves what the network saw of each picture, images [n, h, w], and what it read."""
     folder = outputs.run_folders(flags.output_dir, flags.name).figures
-    path = os.path.join(folder, 'predictions.png')
-    outputs.claim(folder, ['predictions.png'])
-    names = [outputs.printable(os.path.basename(name)) for name in flags.predict[:100]]  # nobody looks at more
+    (path,) = outputs.check_figures(folder, ['predictions'])
+    names = [os.path.basename(name) for name in flags.predict]
     names = [name if len(name) <= 22 else name[:10] + '...' + name[-9:] for name in names]
     captions = ['{}\n{} ({:.3f})'.format(name.replace('$', r'\$'), row.argmax(), row.max())
                 for name, row in zip(names, probabilities)]
-    save_figure(plot_captioned('What the network saw, what it read, and its probability', images[:100], captions),
-                path)
+    outputs.save_figure(plot_captioned('What the network saw, what it read, and its probability', images, captions),
+                        path)
     print('\nWhat the network saw  {}'.format(tables.relative(path)))
 
 

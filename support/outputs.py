@@ -2,31 +2,20 @@
 import collections
 import contextlib
 import itertools
-import json
 import os
 import re
-import shutil
+
+from PIL import Image
 
 import utils
 
-OWN_FILES = 'written_by_lecture_07.json'  # in each folder: the names of the files there that are ours
+PNG_MARK = 'lecture 07'  # in the metadata of every figure
 Folders = collections.namedtuple('Folders', 'checkpoints graphs figures')
 
 
 def run_folders(output_dir, name):
     """Returns the three folders of the run `name`, as absolute paths."""
     return Folders(*[os.path.join(os.path.abspath(output_dir), kind, name) for kind in Folders._fields])
-
-
-def printable(text):
-    """The text in one line, for a terminal or a figure: what cannot be shown is escaped."""
-    text = text.encode('utf-8', 'backslashreplace').decode()
-    return ''.join(each if each.isprintable() else each.encode('unicode_escape').decode() for each in text)
-
-
-def first_line(error):
-    """What an exception says, in one line; its kind if it says nothing."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 @contextlib.contextmanager
@@ -38,42 +27,38 @@ def report_write_errors(path):
         if not isinstance(error, OSError) and not type(error).__module__.startswith('tensorflow'):
             raise
         reason = re.search('; ([^;\n]+)', str(error))  # TensorFlow: FILE; REASON, among much else
-        raise utils.UserError('{}: cannot be written ({})'.format(path, getattr(error, 'strerror', None) or (
-            reason.group(1) if reason else first_line(error))))
+        raise utils.UserError('{}: cannot be written ({})'.format(
+            path, getattr(error, 'strerror', None) or (reason.group(1) if reason else str(error).splitlines()[0])))
 
 
-def claim(folder, names):
-    """Makes the folder, and records that its files of these names are to be written by this program.
-
-    Raises UserError if one of them exists and was written by somebody else, or the folder cannot be written.
-    """
+def check_figures(folder, names):
+    """Returns the paths of figures to be written later. Raises UserError unless they can be."""
+    paths = [os.path.join(folder, name + '.png') for name in names]
     with report_write_errors(folder):
         os.makedirs(folder, exist_ok=True)
-        own = own_files(folder)
-        for name in names:
-            path = os.path.join(folder, name)
-            if name not in own and os.path.lexists(path):
-                raise utils.UserError('{}: exists, and was not written by this program; move it away, or choose '
-                                      'another folder by --output-dir or --name'.format(path))
-        write_whole(os.path.join(folder, OWN_FILES), json.dumps(sorted(own.union(names))).encode())
+    for path in paths:
+        if os.path.exists(path) and not is_figure(path):
+            raise utils.UserError('{}: exists, and is not a figure that these scripts wrote; move it away, '
+                                  'or choose another --output-dir'.format(path))
+    return paths
 
 
-def own_files(folder):
-    """The names of the files in a folder that were claimed."""
+def is_figure(path):
     try:
-        with open(os.path.join(folder, OWN_FILES), encoding='utf-8') as file:
-            return set(json.load(file))
-    except (FileNotFoundError, NotADirectoryError, ValueError):
-        return set()
+        with Image.open(path) as picture:
+            return picture.info.get('Software') == PNG_MARK
+    except Exception:  # whatever it is, it is no picture of ours
+        return False
 
 
-def write_whole(path, content):
-    """Writes bytes to a file, all of them or none."""
+def save_figure(figure, path):
+    """Writes a matplotlib Figure as PNG, whole or not at all."""
+    folder, name = os.path.split(path)
+    check_figures(folder, [os.path.splitext(name)[0]])
     unfinished = '{}.{}.tmp'.format(path, os.getpid())
     with report_write_errors(path):
         try:
-            with open(unfinished, 'wb') as file:
-                file.write(content)
+            figure.savefig(unfinished, format='png', dpi=100, metadata={'Software': PNG_MARK})
             os.replace(unfinished, path)
         finally:
             if os.path.exists(unfinished):
@@ -83,15 +68,13 @@ def write_whole(path, content):
 def back_up(folders):
     """Moves what the run NAME wrote to the three folders of a new run NAME.1 (or .2, ...), which it thus becomes."""
     backups = next(backups for backups in (Folders(*['{}.{}'.format(folder, i) for folder in folders])
-                                           for i in itertools.count(1)) if not any(map(os.path.lexists, backups)))
-    own = (r'model\.ckpt-\d+\.', r'(train|validation|test)$', r'$^')
-    for folder, backup, pattern in zip(folders, backups, own):
-        files = own_files(folder).union([OWN_FILES]) - {'lock'}  # which is held
-        names = [name for name in os.listdir(folder) if name in files or re.match(pattern, name)] if os.path.isdir(
-            folder) else []
+                                           for i in itertools.count(1)) if not any(map(os.path.exists, backups)))
+    for folder, backup, pattern in zip(folders, backups, (r'model\.ckpt-|checkpoint$', r'(train|validation|test)$',
+                                                          r'.*\.png$')):
+        names = [name for name in os.listdir(folder) if re.match(pattern, name)] if os.path.isdir(folder) else []
         with report_write_errors(backup):
             for name in names:
                 os.makedirs(backup, exist_ok=True)
-                shutil.move(os.path.join(folder, name), os.path.join(backup, name))  # to another disk, too
+                os.rename(os.path.join(folder, name), os.path.join(backup, name))
         if names:
             print('Moved the earlier files of {} to {}'.format(folder, backup))

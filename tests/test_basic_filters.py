@@ -396,7 +396,7 @@ def drawn(request, lesson1, tmp_path_factory):
     def keep(figure, path):
         figures[os.path.relpath(path, str(folder))] = figure
 
-    with mock.patch.object(lesson1.figures, 'save_figure', keep), contextlib.redirect_stdout(stdout), \
+    with mock.patch.object(outputs, 'save_figure', keep), contextlib.redirect_stdout(stdout), \
             lesson1.tf.Graph().as_default():
         lesson1.main(flags)
     matrices = {name: kernels.KERNELS[name] for name in flags.kernels}
@@ -564,7 +564,7 @@ def test_a_picture_of_the_user_is_not_overwritten(filters, tmp_path, name):
     Image.new('RGB', (9, 9), 'red').save(str(mine))
     before = mine.read_bytes()
     result = filters('--image', mine, '--kernels', 'blur', check=2)
-    assert 'was not written by this program' in result.stderr and result.stderr.count('\n') == 1
+    assert 'is not a figure that these scripts wrote' in result.stderr and result.stderr.count('\n') == 1
     assert mine.read_bytes() == before and os.listdir(str(mine.parent)) == [name] and not (tmp_path / 'graphs').exists()
 
 

@@ -11,7 +11,6 @@ import types
 import pytest
 
 from kill_and_resume import NAME, checkpoint_folder, digest, progress, scalars, start, table, training_run
-from support import checkpoints
 from test_training import assert_one_line, hashes, run_once
 
 EPOCHS = 4
@@ -70,7 +69,7 @@ def test_five_kills(tmp_path, small_data, lesson2, capfd):
     killed, whole = str(tmp_path / 'killed'), str(tmp_path / 'whole')
     epochs, flags = 2, ['--batch-size', 32]  # of 21 steps each, with a checkpoint after each
     moments = [
-        ('the lock is taken', lambda: os.path.exists(os.path.join(checkpoint_folder(killed), 'lock'))),
+        ('the lock is taken', lambda: os.path.exists(os.path.join(checkpoint_folder(killed), 'lock.pid'))),
         ('half a checkpoint is written in the first epoch', lambda: progress(killed)[0] >= 3 and progress(killed)[1]),
         ('some steps further', lambda: progress(killed)[0] >= 12),
         ('half a checkpoint is written in the second epoch', lambda: progress(killed)[0] > 21 and progress(killed)[1]),
@@ -101,8 +100,8 @@ def test_killed_between_a_row_s_log_and_its_checkpoint(convnet, tmp_path, undist
 
     def save_or_die(run):
         if len(run.history) == 2:
-            for log in run._logs.values():
-                log.flush()
+            for writer in run._writers.values():
+                writer.flush()
             raise SystemExit(9)
         save(run)
 
@@ -203,7 +202,7 @@ def test_a_checkpoint_at_least_every_twenty_seconds(convnet, monkeypatch):
 # ---- The checkpoints are damaged ----
 
 def newest(folder):
-    return checkpoints.prefixes(checkpoint_folder(folder))[0]
+    return training_run.checkpoints(checkpoint_folder(folder))[0]
 
 
 def truncate(path):
@@ -250,8 +249,8 @@ def test_flipped_bits_anywhere_are_found(copied, lesson2, capfd):
             position = places.randrange(os.path.getsize(bad + part))
             flip_a_bit(bad + part, position)
             capfd.readouterr()
-            intact = checkpoints.restore_newest(folder, lambda name, reader: saver.restore(session, name))
-            if intact[0] == os.path.basename(bad):
+            intact = training_run.restore_newest(folder, lambda prefix, reader: saver.restore(session, prefix))
+            if intact[0] == bad:
                 assert values() == good, (part, position)
             else:
                 found += 1
@@ -278,7 +277,7 @@ def test_a_first_checkpoint_cut_short_is_no_checkpoint(convnet, copied):
 
 
 def test_no_good_checkpoint_is_an_error_and_never_a_silent_restart(convnet, copied):
-    prefixes = checkpoints.prefixes(checkpoint_folder(copied))
+    prefixes = training_run.checkpoints(checkpoint_folder(copied))
     assert len(prefixes) == 3
     for prefix in prefixes:
         truncate(prefix + DATA)
@@ -297,7 +296,7 @@ def test_the_second_run_is_refused_and_a_stale_lock_is_not_in_the_way(convnet, t
     wait_for_line(first, FIRST_ROW)
     for more in [], ['--restart']:
         result = convnet('--epochs', 2, *more, check=2)
-        assert_one_line(result, 'in use by another process', '--name')
+        assert_one_line(result, 'process id {};'.format(first.pid), '--name')
     assert len(table(convnet('--epochs', 1, '--name', 'another').stdout)) == 1  # which is not in its way
     assert first.poll() is None
     first.kill()

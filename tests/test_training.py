@@ -22,7 +22,7 @@ from conftest import BOXES, FIGURES, ROOT, run_here, run_script, user_environmen
 from support import cli, outputs
 
 with cli.quiet_start():  # they import TensorFlow
-    from support import checkpoints, figures, training_run
+    from support import figures, training_run
 
 ROW = re.compile(r'^ +(\d+)  +([\d.]+)  +(0\.\d{4}|1\.0000)  (0\.\d{4}|1\.0000)  +(0\.\d{4})?$', re.MULTILINE)
 LAYERS = ['conv1', 'pool1', 'conv2', 'pool2', 'fc', 'softmax_linear']
@@ -120,7 +120,7 @@ def events(tf, folder):
 
 def all_variables(tf, folder):
     """{name: value} of the newest checkpoint in a folder."""
-    reader = tf.train.NewCheckpointReader(checkpoints.prefixes(str(folder))[0])
+    reader = tf.train.NewCheckpointReader(training_run.checkpoints(str(folder))[0])
     return {name: reader.get_tensor(name) for name in reader.get_variable_to_shape_map()}
 
 
@@ -308,7 +308,7 @@ def test_each_run_ends_with_one_thing_to_try_next(one_epoch, continued, hand_cod
     for run, result in [(one_epoch, one_epoch.result)] + [(continued, each) for each in continued.result]:
         *_, checkpoint, tensorboard, last = result.stdout.splitlines()
         assert last.startswith('Try next ') and '--predict' in last and '--name' not in last
-        assert os.path.basename(checkpoints.prefixes(str(folder_of(run, 'checkpoints')))[0]) in checkpoint
+        assert os.path.basename(training_run.checkpoints(str(folder_of(run, 'checkpoints')))[0]) in checkpoint
         assert 'tensorboard --logdir' in tensorboard and NAME in tensorboard
     assert '--name hand.coded_1-a' in hand_coded.result.stdout.splitlines()[-1]
 
@@ -645,7 +645,7 @@ def test_a_figure_of_somebody_else_is_found_before_the_training(convnet, tmp_pat
     Image.new('L', (5, 5)).save(str(path))
     before = read_bytes(path)
     result = convnet('--epochs', 1, check=2)
-    assert_one_line(result, str(path), 'was not written by this program')
+    assert_one_line(result, str(path), 'not a figure that these scripts wrote')
     assert rows(result) == [] and read_bytes(path) == before
 
 
