@@ -12,11 +12,9 @@ def shape_text(shape):
 
 
 def relative(path):
-    """The path as seen from the working directory, where that is shorter."""
-    try:
-        return min(os.path.relpath(path), path, key=len)
-    except ValueError:  # Windows: on another drive
-        return path
+    """The path as seen from the working directory, if it lies there."""
+    folder = os.path.join(os.getcwd(), '')
+    return path[len(folder):] if path.startswith(folder) else path
 
 
 # ---- Lesson 1 ------------------------------------------------------------------------------------
