@@ -9,11 +9,11 @@ Nothing is trained here: the kernels are those of kernels.py, or your own. In le
 """
 import math
 
+from support import cli  # first, so that Ctrl-C ends the program in silence while the others load
 import numpy as np
 
 import kernels
 import utils
-from support import cli
 
 if __name__ == '__main__':
     FLAGS = cli.parse_filters_flags(__doc__)  # before TensorFlow loads, so that --help answers at once
@@ -21,7 +21,7 @@ if __name__ == '__main__':
 with cli.quiet_start():
     import tensorflow.compat.v1 as tf  # the functions of TensorFlow 1.x, on 1.15 and on 2.x
     tf.disable_v2_behavior()
-    from support import devices, figures, outputs, tables, training_run
+    from support import devices, event_logs, figures, outputs, tables
 
 
 # ---- One kernel, one picture: the whole lesson in ten lines ------------------------------------------------
@@ -145,7 +145,7 @@ def main(flags):
     folders = outputs.run_folders(flags.output_dir, cli.LESSON_1_NAME)
     picture = utils.read_image(flags.image)
     matrices, custom = cli.chosen_kernels(flags, picture.shape)
-    outputs.check_figures(folders.figures, figures.FILTERS)
+    outputs.claim(folders.figures, figures.FILTERS)
 
     images = tf.placeholder(tf.float32, (1,) + picture.shape, name='images')
     with tf.name_scope('grey'):
@@ -175,7 +175,7 @@ def main(flags):
     tables.print_output_sizes(example, matrices[example].shape, picture.shape[:2])
     explain_one_value('emboss to sepia in RGB, red channel out', picture, sepia_kernel(emboss)[:, :, :, 0],
                       values['operations']['conv2d, mixing'][0, :, :, 0], stride=1, padding='SAME')
-    training_run.log_pictures(folders.graphs, figures.filtered_pictures(values, matrices))
+    event_logs.log_pictures(folders.graphs, figures.filtered_pictures(values, matrices))
     figures.plot_filters(folders.figures, flags, picture, grey_picture[0], values, matrices, pixel)
     tables.print_lesson_1_files(folders, custom)
     figures.show_windows()

@@ -18,11 +18,11 @@ after 10; the lecture printed 91.1% and 96.9%.
 """
 import math
 
+from support import cli  # first, so that Ctrl-C ends the program in silence while the others load
 import numpy as np
 
 import kernels
 import utils
-from support import cli
 
 if __name__ == '__main__':
     FLAGS = cli.parse_convnet_flags(__doc__)  # before TensorFlow loads, so that --help answers at once
@@ -30,7 +30,7 @@ if __name__ == '__main__':
 with cli.quiet_start():
     import tensorflow.compat.v1 as tf  # the functions of TensorFlow 1.x, on 1.15 and on 2.x
     tf.disable_v2_behavior()
-    from support import devices, figures, tables, training_run
+    from support import checkpoints, devices, event_logs, figures, tables, training_run
     from support.moving_average import EMA_INTERVAL, moving_average
 
 IMAGE_SIZE = 28  # height and width of an image, in pixels
@@ -196,7 +196,7 @@ def run_training(flags, data):
     # A moving average of each weight, and a getter with which the evaluation reads the averages.
     ema_op, ema_getter = moving_average(flags.ema_decay, global_step)
     eval_layers, probabilities = evaluation(scaled, ema_getter)
-    histograms = training_run.histograms(eval_layers)
+    histograms = event_logs.histograms(eval_layers)
     tables.print_layers(layers)
 
     with tf.Session(config=devices.session_config(flags.device, flags.bf16)) as session:
@@ -219,7 +219,7 @@ def run_training(flags, data):
                 test, test_probabilities = measure_accuracy(session, images, probabilities, data.test)
                 run.log('train', session.run(histograms, {images: data.validation.images[:100]}))
                 run.end_epoch(epoch, validation, test)
-            if run.step == run.start_step:  # nothing was left to train
+            if run.epochs_done == run.epochs_before:  # nothing was left to train
                 _, test_probabilities = measure_accuracy(session, images, probabilities, data.test)
             figures.plot_results(run, images, eval_layers, data.test, test_probabilities)
             tables.print_results(run, flags.epochs)
@@ -231,7 +231,7 @@ def predict(flags):
     images, scaled, _ = placeholders()
     probabilities = tf.nn.softmax(inference(scaled)['softmax_linear'])
     with tf.Session(config=devices.session_config(flags.device, flags.bf16)) as session:
-        training_run.restore_weights(session, flags)
+        checkpoints.restore_weights(session, flags)
         probability_values = session.run(probabilities, {images: digits})
     tables.print_predictions(flags.predict, probability_values)
     figures.plot_predictions(flags, digits, probability_values)

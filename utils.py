@@ -74,11 +74,12 @@ def read_images_and_labels(directory, name, image_size):
 
 def find_idx(directory, name, dimensions):
     """Some tools write train-images-idx3-ubyte, others train-images.idx3-ubyte; either may be gzipped."""
+    files = os.listdir(directory) if os.path.lexists(directory) else []
     for dot in '-.':
         for ending in '.gz', '':
-            path = os.path.join(directory, '{}{}idx{}-ubyte{}'.format(name, dot, dimensions, ending))
-            if os.path.exists(path):
-                return path
+            file = '{}{}idx{}-ubyte{}'.format(name, dot, dimensions, ending)
+            if file in files:
+                return os.path.join(directory, file)
     raise UserError('{}: expected {}-idx{}-ubyte, plain or .gz, found no such file; see data/README.md'.format(
         directory, name, dimensions))
 
@@ -207,7 +208,7 @@ def read_image(path):
             image = Image.alpha_composite(Image.new('RGBA', image.size, 'white'), image)
         return np.asarray(image.convert('RGB'), np.float32) / 255
     except Image.UnidentifiedImageError:
-        raise UserError('{}: expected a picture, found something else'.format(path))
+        raise UserError('{}: expected a picture (PNG, JPEG, GIF, BMP, TIFF, WebP), found something else'.format(path))
     except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
         raise UserError('{}: expected a picture of ordinary size ({})'.format(path, str(error).split(',')[0]))
     except Exception as error:  # Pillow's readers raise many kinds for damaged files

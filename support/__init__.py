@@ -1,1 +1,13 @@
 """What is not the lecture: flags, errors, checkpoints, logs, figures."""
+import os
+import sys
+
+
+def _end_in_silence(kind, error, traceback):
+    """Ctrl-C before the program can handle it, while libraries load, is no error that needs a traceback."""
+    if issubclass(kind, KeyboardInterrupt):
+        os._exit(130)
+    sys.__excepthook__(kind, error, traceback)
+
+
+sys.excepthook = _end_in_silence

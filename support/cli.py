@@ -12,8 +12,10 @@ import numpy as np
 
 import kernels
 import utils
+from support import outputs
 
 LESSON_1_NAME = 'basic_filters'
+MPLBACKEND = os.environ.pop('MPLBACKEND', None)  # with a wrong name, TensorFlow 2 and Matplotlib could not be imported
 
 
 # ---- A quiet start, and errors in one line -------------------------------------------------------
@@ -26,14 +28,18 @@ def quiet_start():
     without a GPU has none; if the block raises, everything does. Whoever sets
     TF_CPP_MIN_LOG_LEVEL wants to read it all, and gets it at once.
     """
-    if 'TF_CPP_MIN_LOG_LEVEL' in os.environ:
+    try:
+        held = tempfile.TemporaryFile()
+    except OSError:  # the temporary folder is full: noise is better than no lesson
+        held = None
+    if held is None or 'TF_CPP_MIN_LOG_LEVEL' in os.environ:
         yield
         return
     os.environ['TF_CPP_MIN_LOG_LEVEL'] = '2'
     sys.stderr.flush()
     terminal = os.dup(2)
     failed = True
-    with tempfile.TemporaryFile() as held:
+    with held:
         os.dup2(held.fileno(), 2)  # the C++ side writes to the file descriptor, not to sys.stderr
         try:
             yield
@@ -52,6 +58,17 @@ def quiet_start():
                     print(line, file=sys.stderr)
 
 
+def repair_output():
+    """Makes stdout and stderr usable if they are closed, or cannot encode a name; what they cannot is escaped."""
+    while os.open(os.devnull, os.O_RDWR) <= 2:  # the lowest free number, so the closed ones first
+        pass
+    for name, number in ('stdout', 1), ('stderr', 2):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(number, 'w'))
+        if hasattr(getattr(sys, name), 'reconfigure'):
+            getattr(sys, name).reconfigure(errors='backslashreplace')
+
+
 @contextlib.contextmanager
 def errors_in_one_line():
     """Ends the program with exit status 2 and one line on stderr for what a user can correct."""
@@ -66,9 +83,13 @@ def errors_in_one_line():
         message = '{}: {}'.format(error.filename, error.strerror) if error.filename else str(error)
     except KeyboardInterrupt:
         sys.exit(130)
+    except Exception as error:
+        if not isinstance(error, MemoryError) and type(error).__name__ != 'ResourceExhaustedError':  # TensorFlow's
+            raise
+        message = 'not enough memory; use a smaller picture, or a smaller --batch-size'
     else:
         return
-    print('{}: error: {}'.format(os.path.basename(sys.argv[0]), message), file=sys.stderr)
+    print('{}: error: {}'.format(os.path.basename(sys.argv[0]), outputs.printable(message)), file=sys.stderr)
     sys.exit(2)
 
 
@@ -78,7 +99,8 @@ class ArgumentParser(argparse.ArgumentParser):
     """Reports an error in one line. Its description is the first paragraph of a docstring."""
 
     def __init__(self, docstring):
-        super().__init__(description=docstring.split('\n\n')[0], allow_abbrev=False)
+        repair_output()
+        super().__init__(description=(docstring or '').split('\n\n')[0], allow_abbrev=False)  # python -OO has none
 
     def error(self, message):
         self.exit(2, '{}: error: {} (--help lists all flags)\n'.format(self.prog, message))

@@ -2,8 +2,7 @@
 import io
 import os
 
-BACKEND = os.environ.pop('MPLBACKEND', None)  # for show_windows; a name that does not work would stop the import
-
+import matplotlib
 import numpy as np
 import tensorflow.compat.v1 as tf
 from matplotlib.figure import Figure
@@ -13,10 +12,20 @@ from PIL import Image
 
 import kernels
 import utils
-from support import outputs, tables
+from support import cli, outputs, tables
 
-FILTERS = ['basic_filters', 'conv_ops']  # of lesson 1
-RESULTS = ['learned_kernels', 'activations', 'training_curve', 'confusion', 'mistakes']  # of lesson 2
+matplotlib.rcdefaults()  # everybody's figures look the same, whatever a matplotlibrc says
+FILTERS = ['basic_filters.png', 'conv_ops.png']  # of lesson 1
+RESULTS = ['learned_kernels.png', 'activations.png', 'training_curve.png', 'confusion.png', 'mistakes.png']  # 2
+
+
+def save_figure(figure, path):
+    """Writes a Figure as PNG. Returns the same as tf.Summary.Image."""
+    file = io.BytesIO()
+    figure.savefig(file, format='png', dpi=100)
+    outputs.write_whole(path, file.getvalue())
+    width, height = figure.canvas.get_width_height()
+    return tf.Summary.Image(width=width, height=height, encoded_image_string=file.getvalue())
 
 
 # ---- Lesson 1 ------------------------------------------------------------------------------------
@@ -72,9 +81,9 @@ def plot_filters(folder, flags, picture, grey_picture, values, matrices, pixel):
         margin = (np.array(matrix.shape) - 1) // 2 if flags.padding == 'VALID' else 0  # pixels that no output is for
         columns.append((name, '\n'.join(caption), grey, rgb, (pixel - margin) / (size - 2 * margin)))
     share = min(max(1 / 12, 6 / min(grey.shape[:2])), 1)
-    outputs.save_figure(plot_panels(pyplot.figure(), columns, share), os.path.join(folder, FILTERS[0] + '.png'))
-    outputs.save_figure(plot_operations(pyplot.figure(), picture, values['operations']),
-                        os.path.join(folder, FILTERS[1] + '.png'))
+    save_figure(plot_panels(pyplot.figure(), columns, share), os.path.join(folder, FILTERS[0]))
+    save_figure(plot_operations(pyplot.figure(), picture, values['operations']),
+                os.path.join(folder, FILTERS[1]))
 
 
 def plot_panels(figure, columns, share):
@@ -158,7 +167,7 @@ def choose_backend(no_show):
     """Returns pyplot, with windows if there is a display and they are wanted."""
     from matplotlib import pyplot  # half a second, which lesson 2 does without
     try:
-        pyplot.switch_backend('agg' if no_show else BACKEND or pyplot.get_backend())
+        pyplot.switch_backend('agg' if no_show else cli.MPLBACKEND or pyplot.get_backend())
     except (ImportError, ValueError):  # a backend that does not work here
         pyplot.switch_backend('agg')
     return pyplot
@@ -192,10 +201,7 @@ def plot_results(run, images, layers, test, probabilities):
         'mistakes': plot_mistakes(test, probabilities)}
     summary = tf.Summary()
     for name, figure in plots.items():
-        path = os.path.join(run.folders.figures, name + '.png')
-        outputs.save_figure(figure, path)
-        with Image.open(path) as image:
-            summary.value.add(tag=name, image=image_summary(image))
+        summary.value.add(tag=name, image=save_figure(figure, os.path.join(run.folders.figures, name + '.png')))
     run.log('train', summary)
     hidden = list(layers)[-2]
     sample = utils.Dataset(test.images[:1000], test.labels[:1000])
@@ -327,13 +333,14 @@ def plot_mistakes(dataset, probabilities):
 def plot_predictions(flags, images, probabilities):
     """Saves what the network saw of each picture, images [n, h, w], and what it read."""
     folder = outputs.run_folders(flags.output_dir, flags.name).figures
-    (path,) = outputs.check_figures(folder, ['predictions'])
-    names = [os.path.basename(name) for name in flags.predict]
+    path = os.path.join(folder, 'predictions.png')
+    outputs.claim(folder, ['predictions.png'])
+    names = [outputs.printable(os.path.basename(name)) for name in flags.predict[:100]]  # nobody looks at more
     names = [name if len(name) <= 22 else name[:10] + '...' + name[-9:] for name in names]
     captions = ['{}\n{} ({:.3f})'.format(name.replace('$', r'\$'), row.argmax(), row.max())
                 for name, row in zip(names, probabilities)]
-    outputs.save_figure(plot_captioned('What the network saw, what it read, and its probability', images, captions),
-                        path)
+    save_figure(plot_captioned('What the network saw, what it read, and its probability', images[:100], captions),
+                path)
     print('\nWhat the network saw  {}'.format(tables.relative(path)))
 
 

@@ -2,20 +2,32 @@
 import collections
 import contextlib
 import itertools
+import json
 import os
 import re
-
-from PIL import Image
+import shutil
 
 import utils
 
-PNG_MARK = 'lecture 07'  # in the metadata of every figure
+OWN_FILES = 'written_by_lecture_07.json'  # in each folder: the names of what is ours there
+LOCK = 'written_by_lecture_07.lock'
 Folders = collections.namedtuple('Folders', 'checkpoints graphs figures')
 
 
 def run_folders(output_dir, name):
     """Returns the three folders of the run `name`, as absolute paths."""
     return Folders(*[os.path.join(os.path.abspath(output_dir), kind, name) for kind in Folders._fields])
+
+
+def printable(text):
+    """The text in one line, for a terminal or a figure: what cannot be shown is escaped."""
+    text = text.encode('utf-8', 'backslashreplace').decode()
+    return ''.join(each if each.isprintable() else each.encode('unicode_escape').decode() for each in text)
+
+
+def first_line(error):
+    """What an exception says, in one line; its kind if it says nothing."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 @contextlib.contextmanager
@@ -27,38 +39,44 @@ def report_write_errors(path):
         if not isinstance(error, OSError) and not type(error).__module__.startswith('tensorflow'):
             raise
         reason = re.search('; ([^;\n]+)', str(error))  # TensorFlow: FILE; REASON, among much else
-        raise utils.UserError('{}: cannot be written ({})'.format(
-            path, getattr(error, 'strerror', None) or (reason.group(1) if reason else str(error).splitlines()[0])))
+        raise utils.UserError('{}: cannot be written ({})'.format(path, getattr(error, 'strerror', None) or (
+            reason.group(1) if reason else first_line(error))))
 
 
-def check_figures(folder, names):
-    """Returns the paths of figures to be written later. Raises UserError unless they can be."""
-    paths = [os.path.join(folder, name + '.png') for name in names]
+def claim(folder, names, checkpoints=False):
+    """Makes the folder, and records that its files of these names, and its checkpoints, are this program's.
+
+    Raises UserError if one of them exists and was written by somebody else, or the folder cannot be written.
+    """
     with report_write_errors(folder):
         os.makedirs(folder, exist_ok=True)
-    for path in paths:
-        if os.path.exists(path) and not is_figure(path):
-            raise utils.UserError('{}: exists, and is not a figure that these scripts wrote; move it away, '
-                                  'or choose another --output-dir'.format(path))
-    return paths
+        own = own_files(folder)
+        found = [name for name in os.listdir(folder) if name in names or (
+            checkpoints and not own and name.startswith('model.ckpt-'))]
+        for name in sorted(found):
+            path = os.path.join(folder, name)
+            if name not in own:
+                raise utils.UserError('{}: exists, and was not written by this program; move it away, or choose '
+                                      'another folder by --output-dir or --name'.format(path))
+        write_whole(os.path.join(folder, OWN_FILES), json.dumps(sorted(own.union(names))).encode())
 
 
-def is_figure(path):
+def own_files(folder):
+    """The names of the files in a folder that were claimed."""
     try:
-        with Image.open(path) as picture:
-            return picture.info.get('Software') == PNG_MARK
-    except Exception:  # whatever it is, it is no picture of ours
-        return False
+        with open(os.path.join(folder, OWN_FILES), encoding='utf-8') as file:
+            return set(json.load(file))
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        return set()
 
 
-def save_figure(figure, path):
-    """Writes a matplotlib Figure as PNG, whole or not at all."""
-    folder, name = os.path.split(path)
-    check_figures(folder, [os.path.splitext(name)[0]])
-    unfinished = '{}.{}.tmp'.format(path, os.getpid())
+def write_whole(path, content):
+    """Writes bytes to a file, all of them or none."""
+    unfinished = path + '.tmp'
     with report_write_errors(path):
         try:
-            figure.savefig(unfinished, format='png', dpi=100, metadata={'Software': PNG_MARK})
+            with open(unfinished, 'wb') as file:
+                file.write(content)
             os.replace(unfinished, path)
         finally:
             if os.path.exists(unfinished):
@@ -68,13 +86,14 @@ def save_figure(figure, path):
 def back_up(folders):
     """Moves what the run NAME wrote to the three folders of a new run NAME.1 (or .2, ...), which it thus becomes."""
     backups = next(backups for backups in (Folders(*['{}.{}'.format(folder, i) for folder in folders])
-                                           for i in itertools.count(1)) if not any(map(os.path.exists, backups)))
-    for folder, backup, pattern in zip(folders, backups, (r'model\.ckpt-|checkpoint$', r'(train|validation|test)$',
-                                                          r'.*\.png$')):
-        names = [name for name in os.listdir(folder) if re.match(pattern, name)] if os.path.isdir(folder) else []
+                                           for i in itertools.count(1)) if not any(map(os.path.lexists, backups)))
+    for folder, backup in zip(folders, backups):
+        own = own_files(folder)
+        if not own:
+            continue
+        names = [name for name in os.listdir(folder) if name in own or name.startswith('model.ckpt-')]
         with report_write_errors(backup):
-            for name in names:
-                os.makedirs(backup, exist_ok=True)
-                os.rename(os.path.join(folder, name), os.path.join(backup, name))
-        if names:
-            print('Moved the earlier files of {} to {}'.format(folder, backup))
+            os.makedirs(backup)
+            for name in names + [OWN_FILES]:  # the list at last, so that another --restart can go on from here
+                shutil.move(os.path.join(folder, name), os.path.join(backup, name))  # to another disk, too
+        print('Moved the earlier files of {} to {}'.format(folder, backup))

@@ -4,6 +4,8 @@ import os
 import numpy as np
 import tensorflow.compat.v1 as tf
 
+from support import outputs
+
 LECTURE_ACCURACY = {1: .9111, 2: .9401, 3: .9494, 5: .9549, 10: .9692, 25: .9736, 40: .9793, 50: .9804}  # by epoch
 
 
@@ -14,7 +16,7 @@ def shape_text(shape):
 def relative(path):
     """The path as seen from the working directory, if it lies there."""
     folder = os.path.join(os.getcwd(), '')
-    return path[len(folder):] if path.startswith(folder) else path
+    return outputs.printable(path[len(folder):] if path.startswith(folder) else path)
 
 
 # ---- Lesson 1 ------------------------------------------------------------------------------------
@@ -153,7 +155,7 @@ def print_history(history):
 
 def print_results(run, epochs):
     """Says where everything is, and what to try next."""
-    if run.step == run.start_step:
+    if run.epochs_done == run.epochs_before:
         print('Epochs asked for: {}, done already: {}. A larger --epochs trains on.'.format(epochs, run.epochs_done))
     print('\nFigures      {}\nCheckpoint   {}\nTensorBoard  tensorboard --logdir {}'.format(
         relative(run.folders.figures), relative(run.latest), relative(run.folders.graphs)))
@@ -163,6 +165,7 @@ def print_results(run, epochs):
 
 def print_predictions(paths, probabilities):
     """Prints the digit and the runner-up for each picture. probabilities: [n, 10]."""
+    paths = [outputs.printable(path) for path in paths]
     width = max(len(path) for path in paths)
     print('{:{}}  digit  probability  runner-up'.format('picture', width))
     for path, row in zip(paths, probabilities):

@@ -49,7 +49,7 @@ def checkpoint_folder(folder):
 
 def digest(folder):
     """SHA-256 over all variables of the newest checkpoint: weights, Adam's slots, averages, step, saved state."""
-    reader = training_run.tf.train.NewCheckpointReader(training_run.checkpoints(checkpoint_folder(folder))[0])
+    reader = training_run.tf.train.NewCheckpointReader(training_run.checkpoints.prefixes(checkpoint_folder(folder))[0])
     sha256 = hashlib.sha256()
     for name in sorted(reader.get_variable_to_shape_map()):
         value = reader.get_tensor(name)
@@ -58,14 +58,16 @@ def digest(folder):
 
 
 def scalars(folder):
-    """What TensorBoard itself reads from the logs: {(log, tag): [(step, value), ...]}."""
+    """What TensorBoard itself reads from the logs, histograms too: {(log, tag): [(step, value), ...]}."""
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
     found = {}
     for name in 'train', 'validation', 'test':
-        log = EventAccumulator(os.path.join(str(folder), 'graphs', NAME, name), size_guidance={'scalars': 0})
+        log = EventAccumulator(os.path.join(str(folder), 'graphs', NAME, name), size_guidance={'scalars': 0, 'histograms': 0})
         log.Reload()
         for tag in log.Tags()['scalars']:
             found[name, tag] = [(event.step, event.value) for event in log.Scalars(tag)]
+        for tag in log.Tags()['histograms']:
+            found[name, tag] = [(event.step, event.histogram_value) for event in log.Histograms(tag)]
     return found
 
 

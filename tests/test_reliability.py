@@ -7,10 +7,14 @@ import signal
 import subprocess
 import time
 import types
+from unittest import mock
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from kill_and_resume import NAME, checkpoint_folder, digest, progress, scalars, start, table, training_run
+from support import checkpoints, outputs
 from test_training import assert_one_line, hashes, run_once
 
 EPOCHS = 4
@@ -69,11 +73,12 @@ def test_five_kills(tmp_path, small_data, lesson2, capfd):
     killed, whole = str(tmp_path / 'killed'), str(tmp_path / 'whole')
     epochs, flags = 2, ['--batch-size', 32]  # of 21 steps each, with a checkpoint after each
     moments = [
-        ('the lock is taken', lambda: os.path.exists(os.path.join(checkpoint_folder(killed), 'lock.pid'))),
+        ('the lock is taken', lambda: os.path.exists(os.path.join(checkpoint_folder(killed), outputs.LOCK))),
         ('half a checkpoint is written in the first epoch', lambda: progress(killed)[0] >= 3 and progress(killed)[1]),
         ('some steps further', lambda: progress(killed)[0] >= 12),
         ('half a checkpoint is written in the second epoch', lambda: progress(killed)[0] > 21 and progress(killed)[1]),
-        ('a figure is there', lambda: os.listdir(os.path.join(killed, 'figures', NAME)))]
+        ('a figure is there', lambda: 'activations.png' in os.listdir(
+            os.path.join(killed, 'figures', NAME)))]
     before = 0
     for name, reached in moments:
         process = start(killed, small_data, epochs, flags=flags)
@@ -94,14 +99,15 @@ def test_five_kills(tmp_path, small_data, lesson2, capfd):
     assert not progress(killed)[1]  # what was half written is removed
 
 
-def test_killed_between_a_row_s_log_and_its_checkpoint(convnet, tmp_path, undisturbed, monkeypatch):
-    """The checkpoint of the same step, but without the row, is there already: the row must not be logged twice."""
+@pytest.mark.parametrize('row', [2, EPOCHS])
+def test_killed_between_a_row_s_log_and_its_checkpoint(convnet, tmp_path, undisturbed, monkeypatch, row):
+    """The row must not be logged twice, and the last one is not said to have been done already."""
     save = TrainingRun.save
 
     def save_or_die(run):
-        if len(run.history) == 2:
-            for writer in run._writers.values():
-                writer.flush()
+        if len(run.history) == row:
+            for log in run._logs.values():
+                log.flush()
             raise SystemExit(9)
         save(run)
 
@@ -110,6 +116,7 @@ def test_killed_between_a_row_s_log_and_its_checkpoint(convnet, tmp_path, undist
         patch.setattr(TrainingRun, 'save', save_or_die)
         convnet('--epochs', EPOCHS, check=9)
     result = convnet('--epochs', EPOCHS)
+    assert 'done already' not in result.stdout
     assert_as_if_nothing_had_happened(tmp_path, result, undisturbed)
 
 
@@ -150,6 +157,17 @@ def test_a_signal_after_the_last_step_ends_the_finished_run(convnet, monkeypatch
         result = convnet('--epochs', 1, check=128 + signal.SIGTERM)
     assert len(table(result.stdout)) == 1 and result.stderr == ''
     assert 'done already: 1' in convnet('--epochs', 1).stdout
+
+
+def test_whoever_reads_the_output_dies_first(convnet, tmp_path, small_data, undisturbed):
+    """As Ctrl-C does with `python 07_convnet_mnist.py | tee log`: the epoch that cannot be printed is saved."""
+    process = start(str(tmp_path), small_data, EPOCHS, seconds_between_saves=1000)
+    wait_for_line(process, FIRST_ROW)
+    process.stdout.close()
+    assert process.stderr.read() == '' and process.wait() == 1
+    process.stderr.close()
+    assert progress(tmp_path)[0] >= 2 * 6
+    assert_as_if_nothing_had_happened(tmp_path, convnet('--epochs', EPOCHS), undisturbed)
 
 
 def test_a_second_sigint_stops_at_once(tmp_path, small_data):
@@ -202,7 +220,7 @@ def test_a_checkpoint_at_least_every_twenty_seconds(convnet, monkeypatch):
 # ---- The checkpoints are damaged ----
 
 def newest(folder):
-    return training_run.checkpoints(checkpoint_folder(folder))[0]
+    return checkpoints.prefixes(checkpoint_folder(folder))[0]
 
 
 def truncate(path):
@@ -249,8 +267,8 @@ def test_flipped_bits_anywhere_are_found(copied, lesson2, capfd):
             position = places.randrange(os.path.getsize(bad + part))
             flip_a_bit(bad + part, position)
             capfd.readouterr()
-            intact = training_run.restore_newest(folder, lambda prefix, reader: saver.restore(session, prefix))
-            if intact[0] == bad:
+            intact = checkpoints.restore_newest(folder, lambda name, reader: saver.restore(session, name))
+            if intact[0] == os.path.basename(bad):
                 assert values() == good, (part, position)
             else:
                 found += 1
@@ -270,14 +288,14 @@ def test_a_first_checkpoint_cut_short_is_no_checkpoint(convnet, copied):
     """Killed after the data were in place, and before the index and the Saver's list were."""
     folder = checkpoint_folder(copied)
     for name in os.listdir(folder):
-        if not name.endswith(DATA):
+        if name.endswith(INDEX) or name == 'checkpoint':
             os.remove(os.path.join(folder, name))
     result = convnet('--epochs', 1)
     assert len(table(result.stdout)) == 1 and result.stderr == '' and 'Continuing' not in result.stdout
 
 
 def test_no_good_checkpoint_is_an_error_and_never_a_silent_restart(convnet, copied):
-    prefixes = training_run.checkpoints(checkpoint_folder(copied))
+    prefixes = checkpoints.prefixes(checkpoint_folder(copied))
     assert len(prefixes) == 3
     for prefix in prefixes:
         truncate(prefix + DATA)
@@ -289,6 +307,79 @@ def test_no_good_checkpoint_is_an_error_and_never_a_silent_restart(convnet, copi
     assert table(result.stdout) == [] and hashes(copied) == before
 
 
+def test_what_cannot_be_read_is_not_called_damaged(convnet, copied, lesson2, monkeypatch):
+    """No permission and no memory are reported as such; an error that says nothing, by its kind."""
+    tf = lesson2.tf
+    for error, words in ((PermissionError(13, 'Permission denied'), ['cannot be read (Permission denied)']),
+                         (tf.errors.ResourceExhaustedError(None, None, 'OOM'), ['not enough memory'])):
+        monkeypatch.setattr(checkpoints, 'open_checkpoint', mock.Mock(side_effect=error))
+        result = convnet('--epochs', EPOCHS, check=2)
+        assert_one_line(result, *words)
+        assert '--restart' not in result.stderr
+    monkeypatch.setattr(checkpoints, 'open_checkpoint', mock.Mock(side_effect=IndexError))
+    result = convnet('--epochs', EPOCHS, check=2)
+    assert result.stderr.count('(IndexError)') == 3 and 'Traceback' not in result.stderr
+
+
+# ---- The run diverges ----
+
+@pytest.mark.parametrize('what', ['loss', 'weights'])
+def test_a_diverged_run_goes_on_from_a_good_checkpoint_with_a_smaller_learning_rate(convnet, copied, lesson2,
+                                                                                    monkeypatch, what):
+    """It ends in the step in which it happens, or at the next save if only the weights show it; none saves it."""
+    good, before = newest(copied), digest(copied)
+    add_loss = TrainingRun.add_loss
+
+    def add_loss_and_diverge(run, loss_value, batch_size):
+        if run.step == 20 and what == 'weights':
+            biases, = [each for each in lesson2.tf.global_variables() if each.op.name == 'fc/biases']
+            biases.load([float('inf')] * 1024, run._session)
+        add_loss(run, float('nan') if run.step == 20 and what == 'loss' else loss_value, batch_size)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(TrainingRun, 'SECONDS_BETWEEN_SAVES', 0 if what == 'weights' else 1000)
+        patch.setattr(TrainingRun, 'add_loss', add_loss_and_diverge)
+        result = convnet('--epochs', EPOCHS, check=2)
+    assert_one_line(result, 'the {} became infinite or NaN in step 20'.format(what), '--learning-rate')
+    if what == 'loss':
+        assert newest(copied) == good and good in result.stderr and digest(copied) == before
+    assert 'in step 20' in convnet('--epochs', EPOCHS, check=2).stderr  # it would only happen again
+    assert 'trained with --keep-prob' in convnet('--epochs', EPOCHS, '--learning-rate', 1e-4, '--keep-prob', 0.5,
+                                                 check=2).stderr
+    result = convnet('--epochs', EPOCHS, '--learning-rate', 1e-4)
+    assert 'The learning rate was 0.001 up to here, and is 0.0001 from now on.' in result.stdout
+    assert [row.split()[0] for row in table(result.stdout)] == ['1', '2', '3', '4']
+    assert 'trained with --learning-rate 0.0001' in convnet('--epochs', EPOCHS, check=2).stderr
+    assert 'done already' in convnet('--epochs', EPOCHS, '--learning-rate', 1e-4).stdout
+
+
+def test_a_run_that_diverges_before_its_first_checkpoint(convnet, tmp_path, lesson2, monkeypatch):
+    loss = lesson2.loss
+    with monkeypatch.context() as patch:
+        patch.setattr(lesson2, 'loss', lambda logits, labels: loss(logits, labels) * float('nan'))
+        result = convnet('--epochs', 1, check=2)
+    assert_one_line(result, 'the loss became infinite or NaN in step 1', 'no checkpoint yet')
+    assert progress(tmp_path) == (0, False)
+    assert len(table(convnet('--epochs', 1, '--learning-rate', 1e-4).stdout)) == 1
+
+
+def test_weights_that_are_no_numbers_predict_nothing(convnet, tmp_path, lesson2, monkeypatch):
+    """Such checkpoints are not written any more, but there are older ones."""
+    Image.fromarray(np.uint8(255 * np.eye(28))).save(str(tmp_path / 'digit.png'))
+    save = TrainingRun.save
+
+    def save_nan(run):
+        for each in lesson2.tf.global_variables():
+            if each.op.name.startswith('fc/biases'):
+                each.load([float('nan')] * 1024, run._session)
+        run._finite = lesson2.tf.constant(True)
+        save(run)
+
+    monkeypatch.setattr(TrainingRun, 'save', save_nan)
+    convnet('--epochs', 1)
+    assert_one_line(convnet('--predict', tmp_path / 'digit.png', check=2), 'infinite or NaN', 'model.ckpt-6')
+
+
 # ---- Two runs at once ----
 
 def test_the_second_run_is_refused_and_a_stale_lock_is_not_in_the_way(convnet, tmp_path, small_data):
@@ -296,7 +387,7 @@ def test_the_second_run_is_refused_and_a_stale_lock_is_not_in_the_way(convnet, t
     wait_for_line(first, FIRST_ROW)
     for more in [], ['--restart']:
         result = convnet('--epochs', 2, *more, check=2)
-        assert_one_line(result, 'process id {};'.format(first.pid), '--name')
+        assert_one_line(result, 'in use by another process', '--name')
     assert len(table(convnet('--epochs', 1, '--name', 'another').stdout)) == 1  # which is not in its way
     assert first.poll() is None
     first.kill()

@@ -22,7 +22,7 @@ from conftest import BOXES, FIGURES, ROOT, run_here, run_script, user_environmen
 from support import cli, outputs
 
 with cli.quiet_start():  # they import TensorFlow
-    from support import figures, training_run
+    from support import checkpoints, figures, training_run
 
 ROW = re.compile(r'^ +(\d+)  +([\d.]+)  +(0\.\d{4}|1\.0000)  (0\.\d{4}|1\.0000)  +(0\.\d{4})?$', re.MULTILINE)
 LAYERS = ['conv1', 'pool1', 'conv2', 'pool2', 'fc', 'softmax_linear']
@@ -105,7 +105,7 @@ def hashes(folder):
     """{path: SHA-256} of all files below a folder but the locks, which every run opens."""
     return {os.path.relpath(os.path.join(parent, name), str(folder)):
             hashlib.sha256(read_bytes(os.path.join(parent, name))).hexdigest()
-            for parent, _, names in os.walk(str(folder)) for name in names if not name.startswith('lock')}
+            for parent, _, names in os.walk(str(folder)) for name in names if not name.endswith('.lock')}
 
 
 def read_bytes(path):
@@ -120,7 +120,7 @@ def events(tf, folder):
 
 def all_variables(tf, folder):
     """{name: value} of the newest checkpoint in a folder."""
-    reader = tf.train.NewCheckpointReader(training_run.checkpoints(str(folder))[0])
+    reader = tf.train.NewCheckpointReader(checkpoints.prefixes(str(folder))[0])
     return {name: reader.get_tensor(name) for name in reader.get_variable_to_shape_map()}
 
 
@@ -249,7 +249,7 @@ def test_histograms_once_per_epoch(four_epochs, lesson2, small_data):
 
 def test_the_projector_gets_the_activations_with_labels_and_pictures(four_epochs, lesson2, small_data):
     folder = folder_of(four_epochs, 'graphs') / 'test'
-    vectors = np.loadtxt(str(folder / 'fc.tsv'))
+    vectors = np.loadtxt(str(folder / 'embedding.tsv'))
     test = utils.read_mnist(small_data).test
     weights = averages(all_variables(lesson2.tf, folder_of(four_epochs, 'checkpoints')))
     np.testing.assert_allclose(vectors, network_values(lesson2, weights, test.images)['fc'], rtol=1e-2, atol=1e-3)
@@ -258,7 +258,7 @@ def test_the_projector_gets_the_activations_with_labels_and_pictures(four_epochs
     assert sprite.shape == (12 * 28, 12 * 28)  # 12 x 12 places for 130 digits
     np.testing.assert_array_equal(255 - sprite[28:56, 56:84], test.images[14])
     config = (folder / 'projector_config.pbtxt').read_text()
-    assert 'fc.tsv' in config and 'labels.tsv' in config and 'sprite.png' in config
+    assert '"fc"' in config and 'embedding.tsv' in config and 'labels.tsv' in config and 'sprite.png' in config
     assert config.count('single_image_dim: 28') == 2
 
 
@@ -308,7 +308,7 @@ def test_each_run_ends_with_one_thing_to_try_next(one_epoch, continued, hand_cod
     for run, result in [(one_epoch, one_epoch.result)] + [(continued, each) for each in continued.result]:
         *_, checkpoint, tensorboard, last = result.stdout.splitlines()
         assert last.startswith('Try next ') and '--predict' in last and '--name' not in last
-        assert os.path.basename(training_run.checkpoints(str(folder_of(run, 'checkpoints')))[0]) in checkpoint
+        assert os.path.basename(checkpoints.prefixes(str(folder_of(run, 'checkpoints')))[0]) in checkpoint
         assert 'tensorboard --logdir' in tensorboard and NAME in tensorboard
     assert '--name hand.coded_1-a' in hand_coded.result.stdout.splitlines()[-1]
 
@@ -420,7 +420,7 @@ def test_two_runs_do_not_touch_each_other_s_files(one_epoch, hand_coded):
         (kind, 'hand.coded_1-a') for kind in ('checkpoints', 'graphs', 'figures')}
     assert 'Continuing' not in hand_coded.result.stdout
     assert sorted(os.listdir(str(folder_of(hand_coded, 'figures', 'hand.coded_1-a')))) == sorted(
-        name + '.png' for name in FIGURES)
+        [name + '.png' for name in FIGURES] + [outputs.OWN_FILES])
 
 
 def test_hand_coded_kernels_stay_as_they_are(hand_coded, lesson2):
@@ -457,8 +457,9 @@ def test_restart_makes_the_earlier_files_a_run_of_its_own(copied, four_epochs, c
 def test_a_backup_never_goes_where_something_is(tmp_path):
     folders = outputs.run_folders(str(tmp_path), 'run')
     for number in range(1, 4):
+        outputs.claim(folders.graphs, ['train'])
         os.makedirs(folders.graphs + '/train')
-        os.makedirs(folders.figures, exist_ok=True)
+        outputs.claim(folders.figures, ['confusion.png'])
         (tmp_path / 'figures' / 'run' / 'notes.txt').write_text('mine')
         if number == 2:
             os.makedirs(folders.checkpoints + '.2')  # of another run: the next is .3, for all three
@@ -594,14 +595,6 @@ def test_bad_flags_are_one_line_and_status_2(convnet, flags, complaint):
     assert_one_line(convnet(*flags, check=2), complaint)
 
 
-def test_a_loss_that_is_no_number_ends_the_run(convnet, lesson2, monkeypatch):
-    loss = lesson2.loss
-    monkeypatch.setattr(lesson2, 'loss', lambda logits, labels: loss(logits, labels) * float('nan'))
-    result = convnet('--epochs', 1, check=2)
-    assert_one_line(result, 'the loss has become nan in step 1', '--learning-rate')
-    assert rows(result) == []
-
-
 def test_a_gpu_that_is_not_there(lesson2, convnet, without_figures):
     if lesson2.devices.GPUS:
         pytest.skip('there is one')
@@ -637,16 +630,6 @@ def test_a_file_where_a_directory_should_be(convnet, tmp_path, place):
     result = convnet('--epochs', 1, '--output-dir', tmp_path / 'runs', check=2)
     assert_one_line(result, str(path))
     assert path.read_text() == 'mine' and rows(result) == []
-
-
-def test_a_figure_of_somebody_else_is_found_before_the_training(convnet, tmp_path):
-    path = tmp_path / 'figures' / NAME / 'training_curve.png'
-    path.parent.mkdir(parents=True)
-    Image.new('L', (5, 5)).save(str(path))
-    before = read_bytes(path)
-    result = convnet('--epochs', 1, check=2)
-    assert_one_line(result, str(path), 'not a figure that these scripts wrote')
-    assert rows(result) == [] and read_bytes(path) == before
 
 
 def test_another_dataset_in_mnist_s_format(convnet, tmp_path):
