@@ -62,7 +62,8 @@ def scalars(folder):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
     found = {}
     for name in 'train', 'validation', 'test':
-        log = EventAccumulator(os.path.join(str(folder), 'graphs', NAME, name), size_guidance={'scalars': 0, 'histograms': 0})
+        log = EventAccumulator(os.path.join(str(folder), 'graphs', NAME, name),
+                               size_guidance={'scalars': 0, 'histograms': 0})
         log.Reload()
         for tag in log.Tags()['scalars']:
             found[name, tag] = [(event.step, event.value) for event in log.Scalars(tag)]

@@ -1,6 +1,7 @@
 """Bad input: whatever the bytes, the right array or the documented error; and every flag at its limits."""
 import argparse
 import gzip
+import hashlib
 import io
 import math
 import os
@@ -26,6 +27,21 @@ def test_the_bundled_digits(mnist):
     assert mnist.validation.labels[:10].tolist() == [5, 0, 4, 1, 9, 2, 1, 3, 1, 4]  # as everybody's MNIST begins
     assert mnist.test.labels[:10].tolist() == [7, 2, 1, 0, 4, 1, 4, 9, 5, 9]
     assert round(mnist.train.images.mean() / 255, 3) == 0.131 and mnist.train.images.max() == 255
+
+
+def raw_bytes(name, header):
+    with gzip.open(os.path.join(utils.MNIST_DIR, name + '.gz')) as file:
+        return np.frombuffer(file.read()[header:], np.uint8)
+
+
+def test_validation_and_training_digits_are_the_raw_file_one_after_the_other(mnist):
+    images, labels = raw_bytes(NAMES['images'], 16).reshape(-1, 28, 28), raw_bytes(NAMES['labels'], 8)
+    np.testing.assert_array_equal(mnist.validation.images, images[:5000])
+    np.testing.assert_array_equal(mnist.validation.labels, labels[:5000])
+    np.testing.assert_array_equal(mnist.train.images, images[5000:])
+    np.testing.assert_array_equal(mnist.train.labels, labels[5000:])
+    sequence = hashlib.sha256(mnist.train.images.tobytes() + mnist.train.labels.tobytes())
+    assert sequence.hexdigest() == '12d85ccf7045311321359e8016611fe8928a6317b69b4543429ee07dce628b3d'
 
 
 # ---- Damaged datasets ----

@@ -224,6 +224,53 @@ def test_the_training_loss_is_the_mean_over_all_images(convnet, without_figures,
     assert sizes == (600, 60) and row[1] == '{:.4f}'.format(np.average(losses, weights=sizes))
 
 
+@pytest.mark.parametrize('batch_size', [128, 660])
+def test_the_loss_of_weights_that_hardly_change_is_numpy_s(convnet, without_figures, lesson2, small_data, batch_size):
+    (row,) = rows(convnet('--epochs', 1, '--learning-rate', 1e-12, '--keep-prob', 1, '--augment', 0,
+                          '--init-stddev', 0.1, '--batch-size', batch_size))
+    data = utils.read_mnist(small_data).train
+    with lesson2.tf.Graph().as_default(), lesson2.tf.Session() as session:
+        lesson2.inference(lesson2.tf.zeros([1, 28, 28, 1]), stddev=0.1)
+        session.run(lesson2.tf.global_variables_initializer())
+        weights = {variable.op.name: session.run(variable) for variable in lesson2.tf.global_variables()}
+    logits = network_values(lesson2, weights, data.images)['softmax_linear'].astype(float)
+    logits -= logits.max(axis=1, keepdims=True)
+    loss = np.log(np.exp(logits).sum(axis=1)) - logits[np.arange(len(logits)), data.labels]
+    assert float(row[1]) == pytest.approx(loss.mean(), rel=1e-4) and loss.mean() > 1
+
+
+def test_the_moving_average_follows_every_tenth_step_and_the_last_of_an_epoch(convnet, without_figures, monkeypatch):
+    seen = []  # (biases, their average) after each step, before the average follows it
+    add_loss = training_run.TrainingRun.add_loss
+
+    def record(run, *arguments):
+        add_loss(run, *arguments)
+        by_name = {each.op.name: each for each in training_run.tf.global_variables()}
+        seen.append(run._session.run([by_name['fc/biases'], by_name['fc/biases' + AVERAGE]]))
+
+    monkeypatch.setattr(training_run.TrainingRun, 'add_loss', record)
+    convnet('--epochs', 2, '--batch-size', 32)  # 21 steps each
+    average = np.zeros(1024)
+    assert len(seen) == 42
+    for step, (biases, found) in enumerate(seen, 1):
+        np.testing.assert_allclose(found, average, atol=1e-7, err_msg='step {}'.format(step))
+        if step in (10, 20, 21, 30, 40, 42):
+            decay = min(0.99, (1 + step // 10) / (10 + step // 10))
+            average = decay * average + (1 - decay) * biases
+
+
+def test_validation_digits_with_wrong_labels_change_the_validation_accuracy_alone(convnet, without_figures,
+                                                                                  four_epochs, small_data, tmp_path):
+    shutil.copytree(small_data, str(tmp_path / 'data'))
+    path = str(tmp_path / 'data' / 'train-labels-idx1-ubyte')
+    labels = utils.read_idx(path, 1).copy()
+    labels[:60] = (labels[:60] + 1) % 10
+    write_idx(path, labels)
+    wrong, right = rows(convnet('--data-dir', tmp_path / 'data', '--epochs', 4))[-1], rows(four_epochs.result)[-1]
+    assert float(wrong[2]) < 0.2 < 0.5 < float(right[2])
+    assert wrong[1] == right[1] and wrong[3] == right[3]
+
+
 def test_histograms_once_per_epoch(four_epochs, lesson2, small_data):
     found = {}
     for event in events(lesson2.tf, folder_of(four_epochs, 'graphs') / 'train'):
@@ -337,6 +384,17 @@ def test_the_worst_mistakes_come_first_with_label_reading_and_probability(lesson
     assert [each.images[0].get_array().max() for each in axes] == [2, 3, 1]
 
 
+def test_predictions_stand_below_the_names_and_pictures_they_are_of(lesson2, tmp_path, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(figures, 'save_figure', lambda figure, path: drawn.append(figure))
+    flags = cli.parse_convnet_flags('', ['--output-dir', str(tmp_path), '--predict', 'a/x.png', 'b/y.png'])
+    images = np.array([50, 100], np.uint8)[:, None, None] * np.ones([1, 28, 28], np.uint8)
+    probabilities = np.array([[0] * 9 + [1], [.5, .1, .4] + [0] * 7])
+    figures.plot_predictions(flags, images, probabilities)
+    assert [(each.get_title(), each.images[0].get_array().max()) for each in drawn[0].axes if each.images] == [
+        ('x.png\n9 (1.000)', 50), ('y.png\n0 (0.500)', 100)]
+
+
 def test_the_training_curve_shows_the_history_beside_the_lecture_s(lesson2):
     history = [{'epoch': epoch, 'validation': 0.9 + epoch / 100, 'test': 0.8 + epoch / 100} for epoch in (1, 2, 3)]
     (axes,) = figures.plot_training_curve(history).axes
@@ -368,6 +426,12 @@ def test_other_settings_are_refused_and_every_one_is_named(convnet, one_epoch, l
     assert_one_line(result, 'another --name', '--restart', *[
         '{} {} (now {})'.format(flag, defaults[flag[2:].replace('-', '_')], value) for flag, value in changes])
     assert rows(result) == [] and hashes(one_epoch.folder) == before
+
+
+def test_bfloat16_is_a_setting_where_it_is_supported(convnet, one_epoch, lesson2, monkeypatch):
+    monkeypatch.setattr(lesson2.devices, 'can_use_bfloat16', lambda: True)
+    monkeypatch.setattr(lesson2.devices, 'session_config', lambda *arguments: None)
+    assert_one_line(convnet(*one_epoch.flags, '--bf16', check=2), 'trained with --bf16 off (now on)')
 
 
 def test_another_dataset_is_refused(convnet, one_epoch, tmp_path):

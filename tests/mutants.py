@@ -1,0 +1,227 @@
+"""Puts one small fault after the other into a copy of the project, and runs the tests that ought to notice it.
+
+    python tests/mutants.py
+    python tests/mutants.py --only emboss
+
+Ends with exit status 1 if a fault was not noticed, or if the text that it replaces is not there exactly once.
+"""
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+L1, L2 = '07_basic_filters.py', '07_convnet_mnist.py'
+K, U = 'kernels.py', 'utils.py'
+CHECKPOINTS, RUN, LOGS = 'support/checkpoints.py', 'support/training_run.py', 'support/event_logs.py'
+FIGURES, TABLES, OUTPUTS, CLI = 'support/figures.py', 'support/tables.py', 'support/outputs.py', 'support/cli.py'
+EMA = 'support/moving_average.py'
+
+FAULTS = [  # name, file, text, replacement; file of tests, which of them (as pytest -k takes it)
+    # Kernels
+    ('emboss turned by 180 degrees', K, '[[-2, -1, 0],   #', '[[2, 1, 0],   #', 'kernels', 'emboss'),
+    ('edge with the opposite sign', K, '[-1,  8, -1]', '[-1, -8, -1]', 'kernels', 'opencv or edge'),
+    ('a blur that sums to 9', K, '[1, 2, 1]]) / 16', '[1, 2, 1]]) / 1.78', 'kernels', 'brightness'),
+    ('left and right Sobel swapped', K, "'left_sobel': np.float32([[1, 0, -1],", "'left_sobel': np.float32([[-1, 0, 1],",
+     'kernels', 'sobels'),
+    ('RGB kernel with all channel pairs', K, 'grey_kernel(matrix) * np.eye(3, dtype=np.float32)',
+     'grey_kernel(matrix) * np.ones([3, 3], np.float32)', 'kernels', 'scipy'),
+    ('RGB diagonal mirrored', K, 'np.eye(3, dtype=np.float32)', 'np.eye(3, dtype=np.float32)[::-1]', 'kernels', 'scipy'),
+    ('rotated the other way round', K, 'np.roll(matrix[ring], 1)', 'np.roll(matrix[ring], 2)', 'kernels', 'rotating'),
+    ('filter bank off the centre', K, 'slice(size // 2 - step, size // 2 + step + 1, step)',
+     'slice(size // 2 - step - 1, size // 2 + step, step)', 'kernels', 'bank or coarse'),
+    ('filter bank not normalized', K, ' / np.abs(kernel).sum() / in_channels', '', 'kernels', 'bank'),
+    # Lesson 1
+    ('stride in one direction only', L1, 'filter_bank, strides=[1, stride, stride, 1]',
+     'filter_bank, strides=[1, stride, 1, 1]', 'basic_filters', 'panel'),
+    ('padding ignored in RGB', L1, 'kernels.rgb_kernel(matrix), [1, stride, stride, 1], padding)',
+     "kernels.rgb_kernel(matrix), [1, stride, stride, 1], 'SAME')", 'kernels', 'scipy'),
+    ('sepia transposed', L1, 'kernels.grey_kernel(matrix) * SEPIA', 'kernels.grey_kernel(matrix) * SEPIA.T',
+     'basic_filters', 'operations'),
+    ('depthwise kernel without its channels', L1, 'depthwise_conv2d(images, depthwise,',
+     'depthwise_conv2d(images, depthwise[::-1],', 'basic_filters', 'operations'),
+    ('grey is the mean of the channels', L1, 'tf.image.rgb_to_grayscale(images)',
+     'tf.reduce_mean(images, axis=3, keepdims=True)', 'basic_filters', 'pillow'),
+    ('a patch one pixel off', L1, 'index * stride - zeros // 2', 'index * stride - (zeros + 1) // 2', 'basic_filters',
+     'by_hand'),
+    ('true convolution not flipped', L1, 'matrix[::-1, ::-1])})', 'matrix)})', 'basic_filters', 'cross_correlation'),
+    ('--no-show ignored', FIGURES, "'agg' if no_show else cli", 'cli', 'basic_filters', 'no_windows'),
+    ('RGB row shows grey outputs', FIGURES, "for kind in ('grey', 'rgb')]", "for kind in ('grey', 'grey')]",
+     'basic_filters', 'panel'),
+    ('captions of the scale swapped', FIGURES, "'black -1, grey 0, white 1' if tables.is_zero_sum(matrix) else "
+     "'black 0, white 1'", "'black 0, white 1' if tables.is_zero_sum(matrix) else 'black -1, grey 0, white 1'",
+     'basic_filters', 'captions'),
+    ('frame with x and y swapped', FIGURES, 'Rectangle((left - 0.5, top - 0.5)', 'Rectangle((top - 0.5, left - 0.5)',
+     'basic_filters', 'frame'),
+    ('formula of the size swapped', TABLES, "'SAME: ceil(in / stride)', 'VALID: ceil((in - k + 1) / stride)'",
+     "'VALID: ceil((in - k + 1) / stride)', 'SAME: ceil(in / stride)'", 'basic_filters', 'output_sizes'),
+    # Data
+    ('validation digits among the training digits', U, 'train=Dataset(train.images[validation_size:], train.labels['
+     'validation_size:])', 'train=Dataset(train.images, train.labels)', 'input', 'raw_file'),
+    ('test digits as validation digits', L2, 'batch_size=500):\n', 'batch_size=500, seen=[]):\n    seen.append(dataset)'
+     '\n    dataset = seen[0] if len(seen) > 1 else dataset\n', 'training', 'wrong_labels or averaged_network'),
+    ('fingerprint of the shapes alone', U, 'sha256.update(array)', 'sha256.update(str(array.shape).encode())', 'training',
+     'another_dataset'),
+    ('trailing bytes accepted', U, 'if len(data) != size:', 'if len(data) < size:', 'input', 'idx or damaged'),
+    ('the same augmentation in each epoch', U, 'RandomState([seed, epoch, start])', 'RandomState([seed, start])',
+     'convnet', 'augmentation'),
+    ('the same order in each epoch', U, 'RandomState([seed, epoch]).permutation', 'RandomState([seed]).permutation',
+     'convnet', 'every_training_digit'),
+    ('an epoch entered one batch late', U, 'range(start_batch * batch_size,', 'range((start_batch + 1) * batch_size,',
+     'convnet', 'middle or every_training'),
+    ('displacements half as large', U, 'scale = pixels /', 'scale = pixels / 2 /', 'convnet', 'displacements'),
+    ('interpolation with x and y swapped', U, 'return above * (1 - y) + below * y', 'return above * (1 - x) + below * x',
+     'convnet', 'bilinear'),
+    ('own digits centred by their box', U, '(digit.sum(axis=axis) * np.arange(side)).sum() / mass', '(side - 1) / 2',
+     'own_digits', 'photo or form'),
+    # The network and its training
+    ('no relu', L2, 'return tf.nn.relu(tf.nn.bias_add(conv, biases))', 'return tf.nn.bias_add(conv, biases)', 'convnet',
+     'scipy'),
+    ('dropout not divided by keep_prob', L2, 'tf.cast(kept, tf.float32) / keep_prob', 'tf.cast(kept, tf.float32)',
+     'convnet', 'dropout'),
+    ('the same dropout in each step', L2, 'seed=tf.stack([seed, step])', 'seed=tf.stack([seed, seed])', 'convnet',
+     'dropout'),
+    ('dropout in the evaluation', L2, '        layers = inference(images)\n', '        layers = inference(images, 0.5, 0)\n',
+     'training', 'averaged_network or histograms'),
+    ('evaluation without the averages', L2, 'evaluation(scaled, ema_getter)', 'evaluation(scaled)', 'training',
+     'averaged_network'),
+    ('mean loss a hundred times too small', L2, 'return tf.reduce_mean(tf.nn.sparse', 'return 0.01 * tf.reduce_mean('
+     'tf.nn.sparse', 'convnet', 'cross_entropy'),
+    ('loss not weighted by the batch', RUN, 'float(loss_value) * batch_size', 'float(loss_value)', 'training',
+     'training_loss or hardly'),
+    ('decay by the wrong number of steps', L2, 'rate = tf.train.exponential_decay(learning_rate, global_step, steps_per',
+     'rate = tf.train.exponential_decay(learning_rate, global_step, 2 * steps_per', 'training', 'clean_graph'),
+    ('average after each step', L2, 'run.step % EMA_INTERVAL == 0', 'run.step % 1 == 0', 'training', 'moving_average'),
+    ('average counts the steps wrongly', EMA, 'global_step // EMA_INTERVAL', 'global_step', 'training', 'moving_average'),
+    ('average not at the end of an epoch', L2, ' or run.step == epoch * steps_per_epoch:', ':', 'training',
+     'moving_average'),
+    ('conv1 by hand learns', L2, 'hand_coded_kernels, trainable=False)', 'hand_coded_kernels)', 'training', 'hand_coded'),
+    # What is kept
+    ('a setting is forgotten', RUN, "'restart', 'predict'}", "'restart', 'predict', 'keep_prob'}", 'training',
+     'other_settings'),
+    ('bfloat16 is no setting', RUN, "{'bf16': flags.bf16 and devices.can_use_bfloat16(),", "{'bf16': False,", 'training',
+     'bfloat16_is'),
+    ('no save within an epoch', RUN, 'due = self._signal or', 'due = self._signal and', 'reliability', 'twenty_seconds'),
+    ('SIGTERM ends at once', RUN, 'for signum in (signal.SIGINT, signal.SIGTERM)}', 'for signum in (signal.SIGINT,)}',
+     'reliability', 'current_step'),
+    ("the epoch's loss starts anew", RUN, "saved['history'], saved['loss_sum']", "saved['history'], 0.0", 'reliability',
+     'current_step'),
+    ('printed before it is saved', RUN, '        self.save()\n        tables.print_epoch(row)',
+     '        tables.print_epoch(row)\n        self.save()\n        #', 'reliability', 'dies_first'),
+    ('diverged weights are saved', RUN, 'if not self._session.run(self._finite):', 'if False:', 'reliability', 'diverged'),
+    ('a loss that is NaN goes on', RUN, 'if not math.isfinite(loss_value):', 'if False:', 'reliability', 'diverge'),
+    ('any setting may change after divergence', RUN, "(diverged and changed == {'learning_rate'})", '(diverged)',
+     'reliability', 'diverged'),
+    ('events logged twice after a kill', LOGS, '    log.add_start(step + 1)\n', '', 'reliability', 'between_a_row'),
+    ('the old graph stays', LOGS, 'graph is not None and graph.as_graph_def(add_shapes=True) != shown',
+     'graph is not None and shown is None', 'outputs', 'changed'),
+    ('event files by the clock alone', LOGS, 'max(newest + 1, int(time.time()))', 'int(time.time())', 'outputs', 'clock'),
+    ('any event file is deleted', LOGS, r"re.match(r'events\.out\.tfevents\.\d+\..*' + re.escape(suffix) + '$', name)",
+     'name.endswith(suffix)', 'outputs', 'stay'),
+    ('restored by its path', CHECKPOINTS, '                    restore(name, reader)\n',
+     '                    restore(path, reader)\n', 'outputs', 'pattern'),
+    ('saved by its path', RUN, "self._saver.save(self._session, 'model.ckpt',",
+     "self._saver.save(self._session, os.path.join(folder, 'model.ckpt'),", 'outputs', 'pattern'),
+    ("others' checkpoints are adopted", OUTPUTS, "checkpoints and not own and name.startswith('model.ckpt-')", 'False',
+     'outputs', 'somebody'),
+    ("others' files are overwritten", OUTPUTS, 'if name not in own:', 'if False:', 'outputs', 'somebody'),
+    ('the lock is not taken', CHECKPOINTS, 'lock.acquire(timeout=0)', 'pass', 'reliability', 'refused'),
+    ('permission denied is damage', CHECKPOINTS, '            except PermissionError as error:', '            except '
+     'ZeroDivisionError as error:', 'reliability', 'called_damaged'),
+    ('damage ends the run', CHECKPOINTS, 'except (tf.errors.OpError, IndexError, OSError) as error:',
+     'except IndexError as error:', 'reliability', 'previous_good'),
+    ('the other network is not refused', CHECKPOINTS, 'if saved.get(name) != shapes.get(name):', 'if False:', 'training',
+     'different_network'),
+    ('predicts with live weights', CHECKPOINTS, 'each + AVERAGE if each + AVERAGE in saved else each: variable',
+     'each: variable', 'own_digits', 'weights_are'),
+    ('predicts with NaN', CHECKPOINTS, 'if not all(np.isfinite(value).all()', 'if not any(True', 'reliability', 'predict'),
+    ('checkpoints all but one deleted', RUN, 'tf.train.Saver(max_to_keep=3)', 'tf.train.Saver(max_to_keep=1)',
+     'reliability', 'previous_good'),
+    # Figures and output of lesson 2
+    ('confusion transposed', FIGURES, 'np.add.at(counts, (labels, predicted), 1)', 'np.add.at(counts, (predicted, labels), 1'
+     ')', 'training', 'confusion'),
+    ('axes of the confusion swapped', FIGURES, "xlabel='read as', ylabel='label'", "xlabel='label', ylabel='read as'",
+     'training', 'confusion'),
+    ('curve: test and validation swapped', FIGURES, "[row['test'] for row in history], 'o-'",
+     "[row['validation'] for row in history], 'o-'", 'training', 'curve'),
+    ('the mildest mistakes', FIGURES, 'np.argsort(probabilities[wrong,', 'np.argsort(-probabilities[wrong,', 'training',
+     'mistakes'),
+    ('kernels drawn transposed', FIGURES, 'np.moveaxis(values[:, :, 0], 2, 0)', 'np.moveaxis(values[:, :, 0], 2, 0)'
+     '.swapaxes(1, 2)', 'training', 'upright'),
+    ('before and after swapped', FIGURES, "('conv1 before training', before), ('conv1 after training', after)",
+     "('conv1 before training', after), ('conv1 after training', before)", 'training', 'upright'),
+    ('captions of other pictures', FIGURES, 'zip(axes.flat, images, captions)', 'zip(axes.flat, images[::-1], captions)',
+     'training', 'mistakes or predictions_stand'),
+    ('the table shows the shapes of biases', TABLES, "if variable.op.name.endswith('weights')",
+     "if variable.op.name.endswith('biases')", 'training', 'docstring'),
+    ('errors of TensorFlow are swallowed', CLI, 'if failed or error:', 'if failed:', 'training', 'quiet_start'),
+    ('cuInit is shown', CLI, " and 'cuInit' not in line", '', 'training', 'quiet_start'),
+    ('a wrong backend stops TensorFlow', CLI, "os.environ.pop('MPLBACKEND', None)", "os.environ.get('MPLBACKEND')",
+     'outputs', 'cannot_be_shown'),
+]
+
+
+def copy_project(folder):
+    shutil.copytree(ROOT, folder, ignore=lambda parent, names: {
+        name for name in names if name in ('.git', '__pycache__', '.pytest_cache') or (
+            parent == ROOT and name in ('checkpoints', 'graphs', 'figures', 'docs'))})
+
+
+def run_tests(folder, file, words):
+    """Returns what pytest says of the tests in test_FILE.py that match the words: its exit status and its output."""
+    result = subprocess.run(
+        [sys.executable, '-m', 'pytest', '-x', '-q', '-p', 'no:cacheprovider', '-k', words,
+         os.path.join(folder, 'tests', 'test_{}.py'.format(file))],
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, universal_newlines=True, timeout=600)
+    return result.returncode, result.stdout
+
+
+def try_fault(folder, fault):
+    """Returns 'caught by ...', or what else happened, in capitals."""
+    name, file, text, replacement, tests, words = fault
+    path = os.path.join(folder, file)
+    with open(path, encoding='utf-8') as source:
+        whole = source.read()
+    if whole.count(text) != 1:
+        return 'THE TEXT IS THERE {} TIMES'.format(whole.count(text))
+    try:
+        with open(path, 'w', encoding='utf-8') as source:
+            source.write(whole.replace(text, replacement))
+        status, output = run_tests(folder, tests, words)
+    finally:
+        with open(path, 'w', encoding='utf-8') as source:
+            source.write(whole)
+    failed = [line for line in output.splitlines() if line.startswith(('FAILED', 'ERROR'))]
+    if status == 1 and failed:
+        return 'caught by ' + failed[0].split('::')[-1].split(' - ')[0]
+    return 'SURVIVED' if status == 0 else 'NO TEST RAN: ' + output[-300:]
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument('--only', default='', metavar='TEXT', help='only the faults whose name has this text')
+    flags = parser.parse_args()
+    faults = [fault for fault in FAULTS if flags.only in fault[0]]
+    start, bad = time.time(), 0
+    with tempfile.TemporaryDirectory() as parent:
+        folder = os.path.join(parent, 'copy')
+        copy_project(folder)
+        for tests in sorted({fault[4] for fault in faults}):  # without a fault, all of them pass
+            words = ' or '.join(sorted({fault[5] for fault in faults if fault[4] == tests}))
+            status, output = run_tests(folder, tests, words)
+            if status != 0:
+                sys.exit('test_{}.py fails without a fault:\n{}'.format(tests, output[-3000:]))
+        for fault in faults:
+            before = time.time()
+            verdict = try_fault(folder, fault)
+            bad += not verdict.startswith('caught')
+            print('{:45} {:22} {:4.0f} s  {}'.format(fault[0], fault[1], time.time() - before, verdict), flush=True)
+    print('{} faults, {} caught, {:.0f} minutes'.format(len(faults), len(faults) - bad, (time.time() - start) / 60))
+    sys.exit(1 if bad else 0)
+
+
+if __name__ == '__main__':
+    main()
