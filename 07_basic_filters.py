@@ -21,7 +21,7 @@ if __name__ == '__main__':
 with cli.quiet_start():
     import tensorflow.compat.v1 as tf  # the functions of TensorFlow 1.x, on 1.15 and on 2.x
     tf.disable_v2_behavior()
-    from support import devices, event_logs, figures, outputs, tables
+    from support import devices, event_logs, figures, outputs, pages, tables
 
 
 # ---- One kernel, one picture: the whole lesson in ten lines ------------------------------------------------
@@ -145,7 +145,7 @@ def main(flags):
     folders = outputs.run_folders(flags.output_dir, cli.LESSON_1_NAME)
     picture = utils.read_image(flags.image)
     matrices, custom = cli.chosen_kernels(flags, picture.shape)
-    outputs.claim(folders.figures, figures.FILTERS)
+    outputs.claim(folders.figures, figures.FILTERS + [pages.FILTERS_PAGE])
 
     images = tf.placeholder(tf.float32, (1,) + picture.shape, name='images')
     with tf.name_scope('grey'):
@@ -177,6 +177,7 @@ def main(flags):
                       values['operations']['conv2d, mixing'][0, :, :, 0], stride=1, padding='SAME')
     event_logs.log_pictures(folders.graphs, figures.filtered_pictures(values, matrices))
     figures.plot_filters(folders.figures, flags, picture, grey_picture[0], values, matrices, pixel)
+    pages.write_filters_page(folders.figures, flags, picture, matrices, custom)
     tables.print_lesson_1_files(folders, custom)
     figures.show_windows()
 

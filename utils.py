@@ -15,6 +15,7 @@ import numpy as np
 from PIL import Image, ImageFilter, ImageOps
 
 HERE = os.path.dirname(os.path.abspath(__file__))
+CHIHUAHUA = os.path.join(HERE, 'data', 'chihuahua.jpg')
 MNIST_DIR = os.path.join(HERE, 'data', 'mnist')
 MNIST_SHA256 = {  # of what the files in data/mnist unpack to
     'train-images-idx3-ubyte.gz': 'ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db',

@@ -110,7 +110,7 @@ def parse_filters_flags(docstring, arguments=None):
     """Returns the flags of lesson 1."""
     parser = ArgumentParser(docstring)
     add = parser.add_argument
-    add('--image', default=os.path.join(utils.HERE, 'data', 'chihuahua.jpg'), metavar='FILE',
+    add('--image', default=utils.CHIHUAHUA, metavar='FILE',
         help='the picture to filter (default: data/chihuahua.jpg)')
     add('--kernels', nargs='+', metavar='NAME', choices=list(kernels.KERNELS), default=list(kernels.KERNELS),
         help='which kernels to apply: {} (default: all)'.format(', '.join(kernels.KERNELS)))

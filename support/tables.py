@@ -117,8 +117,9 @@ def print_output_sizes(name, kernel_shape, picture_shape):
 
 def print_lesson_1_files(folders, custom):
     """Says where everything is, and what to try next."""
-    print('\nFigures      {}\nTensorBoard  tensorboard --logdir {}'.format(
-        relative(folders.figures), relative(folders.graphs)))
+    print('\nFigures      {}\nPage         open {} in a browser\nTensorBoard  tensorboard --logdir {}'.format(
+        relative(folders.figures), relative(os.path.join(folders.figures, 'basic_filters.html')),
+        relative(folders.graphs)))
     print('Try next     ' + (
         'learn the kernels: python 07_convnet_mnist.py --epochs 1' if custom else
         'a kernel of your own: python 07_basic_filters.py --custom-kernel "0 1 0; 1 -4 1; 0 1 0"'), flush=True)

@@ -1,0 +1,232 @@
+"""The page of lesson 1 in a real browser, judged by TensorFlow."""
+import base64
+import io
+import os
+import pathlib
+import re
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from conftest import ROOT, run_script
+from test_tensorboard import browser, webdriver  # noqa: F401, which skips where there is no Chromium
+
+from selenium.webdriver.common.by import By  # noqa: E402
+from selenium.webdriver.common.keys import Keys  # noqa: E402
+from selenium.webdriver.remote.file_detector import UselessFileDetector  # noqa: E402
+from selenium.webdriver.support.ui import Select, WebDriverWait  # noqa: E402
+
+CUSTOM = '0.5 -1; 2 0.25; -3 1'  # 3 x 2
+
+
+@pytest.fixture(scope='module')
+def folder(tmp_path_factory):
+    """A run of lesson 1 on a part of the Chihuahua under a name that tries to break out of the page."""
+    folder = tmp_path_factory.mktemp('page')
+    picture = folder / 'x" onload=\'é\' <script>alert(1)<&' / '&.png'
+    os.makedirs(str(picture.parent))
+    with Image.open(os.path.join(ROOT, 'data', 'chihuahua.jpg')) as image:
+        image.crop((150, 120, 240, 180)).save(str(picture))
+    run_script('07_basic_filters.py', '--no-show', '--output-dir', folder, '--image', picture, '--custom-kernel', CUSTOM)
+    return folder / 'figures' / 'basic_filters'
+
+
+@pytest.fixture
+def page(browser, folder):  # noqa: F811
+    browser.set_window_size(1400, 1200)
+    browser.file_detector = UselessFileDetector()  # the browser runs on this machine
+    browser.get((folder / 'basic_filters.html').as_uri())
+    WebDriverWait(browser, 20).until(lambda driver: driver.execute_script('return outputs.length'))
+    return browser
+
+
+def choose(page, name, value):
+    Select(page.find_element(By.ID, name)).select_by_visible_text(value)
+
+
+def text(page, name):
+    return page.find_element(By.ID, name).text
+
+
+def output(page):
+    """[height, width, 1 or 3], as the page computed it."""
+    planes = page.execute_script('return outputs.map(plane => Array.from(plane))')
+    height, width = page.execute_script('return [size.height, size.width]')
+    return np.moveaxis(np.array(planes).reshape(-1, height, width), 0, 2)
+
+
+def picture(page):
+    """float32 [1, height, width, 3], read from the page's own pixels."""
+    data = page.execute_script('return document.getElementById("data").textContent')
+    url = re.search('"data:image/png;base64,([^"]*)"', data).group(1)
+    with Image.open(io.BytesIO(base64.b64decode(url))) as image:
+        return np.asarray(image, np.float32)[np.newaxis] / 255
+
+
+def by_tensorflow(lesson1, page):
+    """What the line of TensorFlow that the page shows gives, for the page's picture."""
+    tf = lesson1.tf
+    with tf.Graph().as_default(), tf.Session() as session:
+        images = tf.constant(picture(page))
+        if page.find_element(By.ID, 'colours').get_attribute('value') == 'grey':
+            images = tf.image.rgb_to_grayscale(images)
+        return session.run(eval(text(page, 'line'), {'tf': tf, 'np': np, 'images': images}))[0]
+
+
+def assert_equals_tensorflow(lesson1, page):
+    expected, found = by_tensorflow(lesson1, page), output(page)
+    assert found.shape == expected.shape
+    scale = max(1, np.abs(expected).max())
+    assert np.abs(found - expected).max() <= 1e-5 * scale, text(page, 'line')
+
+
+# ---- Every value equals TensorFlow's ----
+
+def test_every_kernel(page, lesson1):
+    names = page.execute_script('return Object.keys(allKernels)')
+    assert names == list(lesson1.kernels.KERNELS) + ['custom']
+    for number, name in enumerate(names):
+        choose(page, 'kernels', name)
+        choose(page, 'colours', ['grey', 'RGB'][number % 2])
+        assert_equals_tensorflow(lesson1, page)
+
+
+@pytest.mark.parametrize('shape', [(1, 1), (2, 2), (4, 3), (5, 6), (7, 7)])
+def test_random_kernels_of_all_sizes(page, lesson1, shape):
+    matrix = np.random.RandomState(sum(shape)).normal(size=shape).round(3)
+    page.execute_script('setMatrix(arguments[0], "your own")', matrix.tolist())
+    for stride in '123':
+        choose(page, 'stride', stride)
+        for padding in 'SAME', 'VALID':
+            choose(page, 'padding', padding)
+            for colours in 'grey', 'RGB':
+                choose(page, 'colours', colours)
+                assert_equals_tensorflow(lesson1, page)
+
+
+def test_the_switches(page, lesson1):
+    choose(page, 'kernels', 'emboss')
+    choose(page, 'colours', 'RGB')
+    plain = output(page)
+    page.find_element(By.ID, 'flip').click()
+    assert_equals_tensorflow(lesson1, page)
+    np.testing.assert_allclose(output(page)[1:-1, 1:-1], -plain[1:-1, 1:-1] + 2 * picture(page)[0, 1:-1, 1:-1],
+                               atol=1e-5)  # emboss turned by 180 degrees: all but the centre changes its sign
+    page.find_element(By.ID, 'wrong').click()
+    assert_equals_tensorflow(lesson1, page)
+    assert (np.ptp(output(page), axis=2) == 0).all()
+
+
+def test_the_output_s_colours_are_those_of_the_figure(page, lesson1):
+    for name in 'blur', 'edge':
+        choose(page, 'kernels', name)
+        page.execute_script('frame = () => {}; choosePixel(0, 0)')
+        shown = page.execute_script('''const canvas = at('result');
+            return Array.from(canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data)''')
+        expected = lesson1.figures.to_uint8(output(page), lesson1.kernels.KERNELS[name])
+        found = np.array(shown).reshape(expected.shape[:2] + (4,))[..., :3]
+        assert np.abs(found - expected.astype(int)).max() <= 1
+        assert ('sums to 0' in text(page, 'scale')) == (name == 'edge')
+
+
+# ---- What is shown ----
+
+def arithmetic(page):
+    """The numbers of the tables: {'patch', 'kernel', 'products'}, each [channels, values]."""
+    return {kind: np.array([[float(cell) for cell in table.text.split()] for table in page.find_elements(
+        By.CSS_SELECTOR, '#arithmetic .' + kind)]) for kind in ('patch', 'kernel', 'products')}
+
+
+def test_the_arithmetic_adds_up_and_zeros_stand_beyond_the_border(page):
+    choose(page, 'kernels', 'sharpen')
+    page.execute_script('choosePixel(0, 0)')
+    numbers = arithmetic(page)
+    np.testing.assert_allclose(numbers['patch'] * numbers['kernel'], numbers['products'], atol=1e-3)
+    assert float(text(page, 'total').split()[-1].rstrip('.')) == pytest.approx(output(page)[0, 0, 0], abs=1e-6)
+    assert numbers['products'].sum() == pytest.approx(output(page)[0, 0, 0], abs=1e-3)
+    assert len(page.find_elements(By.CSS_SELECTOR, '#arithmetic td.outside')) == 5
+    assert (numbers['patch'][0][[0, 1, 2, 3, 6]] == 0).all()
+    choose(page, 'colours', 'RGB')
+    page.execute_script('choosePixel(20, 30)')
+    numbers = arithmetic(page)
+    np.testing.assert_allclose(numbers['products'].sum(axis=1), output(page)[20, 30], atol=1e-3)
+
+
+def test_sizes_and_the_formula(page):
+    assert '60 high, 90 wide' in text(page, 'pictureSize')
+    choose(page, 'stride', '2')
+    choose(page, 'padding', 'VALID')  # the custom kernel, 3 x 2
+    assert 'ceil((60 - 3 + 1) / 2) = 29 high, ceil((90 - 2 + 1) / 2) = 45 wide' in text(page, 'resultSize')
+
+
+def test_the_command_gives_the_same(page):
+    choose(page, 'stride', '2')
+    command = text(page, 'command')
+    assert command.startswith("python 07_basic_filters.py --image '") and '<script>alert(1)' in command
+    assert command.endswith('--custom-kernel "0.5 -1; 2 0.25; -3 1" --stride 2')
+    choose(page, 'kernels', 'edge')
+    assert text(page, 'command').endswith('--kernels edge --stride 2')
+
+
+def test_dividing_by_the_sum_and_other_sizes(page):
+    choose(page, 'rows', '1')
+    choose(page, 'columns', '3')
+    cells = page.find_elements(By.CSS_SELECTOR, '#editor input')
+    assert [cell.get_attribute('value') for cell in cells] == ['0.5', '-1', '0']
+    cells[1].clear()
+    cells[1].send_keys('1.5')
+    assert text(page, 'sum') == '2'
+    page.find_element(By.ID, 'divide').click()
+    assert page.execute_script('return matrix') == [[0.25, 0.75, 0]] and text(page, 'sum') == '1'
+
+
+# ---- Mouse, touch, keys ----
+
+def test_mouse_touch_and_keys_choose_the_same_pixel(page):
+    page.set_window_size(500, 900)
+    canvas = page.find_element(By.ID, 'result')
+    webdriver.ActionChains(page).move_to_element(canvas).perform()
+    where = text(page, 'where')
+    row, column = map(int, re.findall(r'\d+', where))
+    assert abs(row - 30) <= 1 and abs(column - 45) <= 1
+    canvas.send_keys(Keys.ARROW_DOWN, Keys.ARROW_DOWN, Keys.ARROW_LEFT)
+    assert text(page, 'where') == 'Output row {}, column {}'.format(row + 2, column - 1)
+    page.execute_script('''const box = arguments[0].getBoundingClientRect();
+        arguments[0].dispatchEvent(new PointerEvent('pointerdown', {pointerType: 'touch', bubbles: true,
+            clientX: box.left + box.width / 90 * 10.5, clientY: box.top + box.height / 60 * 7.5}))''', canvas)
+    assert text(page, 'where') == 'Output row 7, column 10'
+    assert page.execute_script('return getComputedStyle(arguments[0]).touchAction', canvas) == 'none'
+
+
+# ---- Pictures of one's own, and safety ----
+
+def test_a_picture_of_one_s_own(page, lesson1, tmp_path):
+    Image.new('RGB', (960, 480), (255, 0, 0)).save(str(tmp_path / 'red \'$x".png'))
+    page.find_element(By.ID, 'file').send_keys(str(tmp_path / 'red \'$x".png'))
+    WebDriverWait(page, 20).until(lambda _: '240 high, 480 wide' in text(page, 'pictureSize'))
+    assert r'--image "red ' in text(page, 'command') and page.execute_script('return picture.rgb[0][5]') == 1
+    (tmp_path / 'none.png').write_text('no picture')
+    page.find_element(By.ID, 'file').send_keys(str(tmp_path / 'none.png'))
+    WebDriverWait(page, 20).until(lambda _: 'is no picture' in text(page, 'error'))
+    choose(page, 'kernels', 'edge')
+    assert output(page)[1:-1, 1:-1] == pytest.approx(0, abs=1e-5)  # the page still works
+
+
+def test_the_page_in_docs_is_today_s(folder):
+    pages = [re.sub('(?m)id="data">.*$', '', path.read_text(encoding='utf-8'))
+             for path in (folder / 'basic_filters.html', pathlib.Path(ROOT) / 'docs' / 'basic_filters.html')]
+    assert pages[0] == pages[1]
+
+
+def test_a_small_file_that_asks_for_nothing(page, folder):
+    content = (folder / 'basic_filters.html').read_text(encoding='utf-8')
+    assert (folder / 'basic_filters.html').stat().st_size < 600000 and content.count('<script') == 2
+    assert page.execute_script('return performance.getEntriesByType("resource").filter(each => '
+                               '!each.name.startsWith("data:")).length') == 0
+    blocked = page.execute_async_script('''const done = arguments[0];
+        fetch('data:text/plain,x').then(() => done(false), () => done(true))''')
+    assert blocked and not re.search('localStorage|sessionStorage|indexedDB|document.cookie|https?://', content)
+    for control in page.find_elements(By.CSS_SELECTOR, 'input, select, button'):
+        assert control.get_attribute('aria-label') or control.text or page.execute_script(
+            'return arguments[0].labels.length', control)
