@@ -30,7 +30,7 @@ if __name__ == '__main__':
 with cli.quiet_start():
     import tensorflow.compat.v1 as tf  # the functions of TensorFlow 1.x, on 1.15 and on 2.x
     tf.disable_v2_behavior()
-    from support import checkpoints, devices, event_logs, figures, tables, training_run
+    from support import checkpoints, devices, event_logs, figures, pages, tables, training_run
     from support.moving_average import EMA_INTERVAL, moving_average
 
 IMAGE_SIZE = 28  # height and width of an image, in pixels
@@ -222,6 +222,7 @@ def run_training(flags, data):
             if run.epochs_done == run.epochs_before:  # nothing was left to train
                 _, test_probabilities = measure_accuracy(session, images, probabilities, data.test)
             figures.plot_results(run, images, eval_layers, data.test, test_probabilities)
+            pages.write_network_page(run, data.test, test_probabilities)
             tables.print_results(run, flags.epochs)
 
 

@@ -248,7 +248,8 @@ def read_digit(path, size=28):
     digit = digit.filter(ImageFilter.MaxFilter(2 * max(0, int(round(missing_width / 2))) + 1))
     digit = digit.crop(digit.getbbox())
     scale = size * 20 / 28 / max(digit.size)
-    digit = digit.resize([max(1, int(round(side * scale))) for side in digit.size], Image.LANCZOS)
+    width, height = [max(1, int(round(side * scale))) for side in digit.size]
+    digit = digit.resize((width, digit.height), Image.LANCZOS).resize((width, height), Image.LANCZOS)  # in this order
     return center_by_mass(np.asarray(digit), size)
 
 

@@ -1,4 +1,4 @@
-"""The page of lesson 1: a single HTML file that needs no server and no network."""
+"""One page for each lesson: a single HTML file that needs no server and no network."""
 import base64
 import io
 import json
@@ -12,7 +12,8 @@ import utils
 from support import outputs
 
 TEMPLATES = os.path.join(os.path.dirname(os.path.abspath(__file__)), 'pages')
-FILTERS_PAGE = 'basic_filters.html'
+FILTERS_PAGE, NETWORK_PAGE = 'basic_filters.html', 'convnet_mnist.html'
+SHOWN_LAYERS = ['conv1', 'conv2', 'fc', 'softmax_linear']
 
 
 def write_filters_page(folder, flags, picture, matrices, custom):
@@ -28,6 +29,40 @@ def write_filters_page(folder, flags, picture, matrices, custom):
         'kernels': {name: numbers(matrix) for name, matrix in matrices.items() if name not in custom},
         'custom': {name: numbers(matrix) for name, matrix in custom.items()},
         'stride': flags.stride, 'padding': flags.padding}))
+
+
+def write_network_page(run, test, probabilities):
+    """Writes the page on which the trained network reads what is drawn, if it has the layers of the lecture's.
+
+    run: the TrainingRun; test: a Dataset; probabilities: what the network gives its digits, [n, 10].
+    """
+    weights = run.evaluated_variables()
+    if sorted(weights) != sorted(layer + kind for layer in SHOWN_LAYERS for kind in ('/weights', '/biases')) or (
+            test.images.shape[1:] != (28, 28) or weights['conv1/weights'].shape[2] != 1):
+        return
+    wrong = np.flatnonzero(probabilities.argmax(axis=1) != test.labels)
+    worst = wrong[np.argsort(probabilities[wrong, test.labels[wrong]])][:20]
+    outputs.write_whole(os.path.join(run.folders.figures, NETWORK_PAGE), fill(NETWORK_PAGE, {
+        'layers': {layer: eight_bits(weights[layer + '/weights'], weights[layer + '/biases'])
+                   for layer in SHOWN_LAYERS},
+        'digits': [digit(test, index) for index in range(min(20, len(test.labels)))],
+        'mistakes': [dict(digit(test, index), caption='{}, read as {}'.format(
+            test.labels[index], probabilities[index].argmax())) for index in worst]}))
+
+
+def eight_bits(weights, biases):
+    """Weights [..., out] as whole numbers from -127 to 127, times one scale for each output channel."""
+    scales = np.maximum(np.abs(weights).reshape(-1, weights.shape[-1]).max(axis=0), 1e-9) / 127
+    return {'shape': weights.shape, 'weights': text_of(np.round(weights / scales).astype(np.int8)),
+            'scales': scales.tolist(), 'biases': biases.tolist()}
+
+
+def digit(dataset, index):
+    return {'pixels': text_of(dataset.images[index]), 'label': int(dataset.labels[index])}
+
+
+def text_of(array):
+    return base64.b64encode(array.tobytes()).decode()
 
 
 def numbers(matrix):
@@ -47,8 +82,10 @@ def data_url(image):
 
 def fill(template, data):
     """Returns a template as bytes, with its style, its script, and the data as JSON that cannot end the script."""
-    html = read(template).replace('/*STYLE*/', read('style.css')).replace(
-        '/*SCRIPT*/', read(template.replace('.html', '.js')))
+    html = read('page.html')
+    for place, file in (('<!--BODY-->', template), ('/*STYLE*/', 'style.css'), ('/*COMMON*/', 'common.js'),
+                        ('/*SCRIPT*/', template.replace('.html', '.js'))):
+        html = html.replace(place, read(file))
     text = json.dumps(data)
     for character in '<>&':
         text = text.replace(character, '\\u{:04x}'.format(ord(character)))

@@ -4,7 +4,7 @@ import os
 import numpy as np
 import tensorflow.compat.v1 as tf
 
-from support import outputs
+from support import outputs, pages
 
 LECTURE_ACCURACY = {1: .9111, 2: .9401, 3: .9494, 5: .9549, 10: .9692, 25: .9736, 40: .9793, 50: .9804}  # by epoch
 
@@ -118,7 +118,7 @@ def print_output_sizes(name, kernel_shape, picture_shape):
 def print_lesson_1_files(folders, custom):
     """Says where everything is, and what to try next."""
     print('\nFigures      {}\nPage         open {} in a browser\nTensorBoard  tensorboard --logdir {}'.format(
-        relative(folders.figures), relative(os.path.join(folders.figures, 'basic_filters.html')),
+        relative(folders.figures), relative(os.path.join(folders.figures, pages.FILTERS_PAGE)),
         relative(folders.graphs)))
     print('Try next     ' + (
         'learn the kernels: python 07_convnet_mnist.py --epochs 1' if custom else
@@ -158,8 +158,12 @@ def print_results(run, epochs):
     """Says where everything is, and what to try next."""
     if run.epochs_done == run.epochs_before:
         print('Epochs asked for: {}, done already: {}. A larger --epochs trains on.'.format(epochs, run.epochs_done))
-    print('\nFigures      {}\nCheckpoint   {}\nTensorBoard  tensorboard --logdir {}'.format(
-        relative(run.folders.figures), relative(run.latest), relative(run.folders.graphs)))
+    page = os.path.join(run.folders.figures, pages.NETWORK_PAGE)
+    print('\nFigures      {}'.format(relative(run.folders.figures)))
+    if os.path.exists(page):
+        print('Page         open {} in a browser'.format(relative(page)))
+    print('Checkpoint   {}\nTensorBoard  tensorboard --logdir {}'.format(
+        relative(run.latest), relative(run.folders.graphs)))
     print('Try next     draw a digit, save it as digit.png: python 07_convnet_mnist.py{} --predict digit.png'.format(
         '' if run.name == 'convnet_mnist' else ' --name ' + run.name), flush=True)
 

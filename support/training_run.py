@@ -13,7 +13,7 @@ from PIL import Image
 from tqdm import tqdm
 
 import utils
-from support import checkpoints, devices, event_logs, figures, outputs, tables
+from support import checkpoints, devices, event_logs, figures, outputs, pages, tables
 
 NOT_SETTINGS = {'epochs', 'name', 'output_dir', 'data_dir', 'device', 'bf16', 'restart', 'predict'}  # of the result
 LOGS = ['train', 'validation', 'test']
@@ -57,7 +57,7 @@ class TrainingRun:
             if flags.restart:
                 outputs.back_up(self.folders)
             outputs.claim(self.folders.checkpoints, ['checkpoint', DIVERGED], checkpoints=True)
-            outputs.claim(self.folders.figures, figures.RESULTS)  # now rather than after the training
+            outputs.claim(self.folders.figures, figures.RESULTS + [pages.NETWORK_PAGE])  # before the training
             outputs.claim(self.folders.graphs, LOGS)
             outputs.claim(os.path.join(self.folders.graphs, 'test'), PROJECTOR_FILES)
             self._identities = [identity(folder) for folder in self.folders]
@@ -220,6 +220,12 @@ class TrainingRun:
         variables = {variable.op.name: variable for variable in tf.global_variables()}
         name = layer + '/weights'
         return self._session.run(variables.get(name + checkpoints.AVERAGE, variables[name]))
+
+    def evaluated_variables(self):
+        """Returns {name: value} of all weights and biases with which the network is evaluated."""
+        variables = {variable.op.name: variable for variable in tf.global_variables()}
+        return self._session.run({name: variables.get(name + checkpoints.AVERAGE, variable)
+                                  for name, variable in variables.items() if re.search('/(weights|biases)$', name)})
 
     def activations(self, layers, images, dataset):
         """Returns {name: values} of layers {name: tensor} for the images of a Dataset, fed to a placeholder."""

@@ -203,6 +203,8 @@ def try_fault(folder, fault):
     finally:
         with open(path, 'w', encoding='utf-8') as source:
             source.write(whole)
+    if status < 0:
+        return 'caught: signal {} ended the tests'.format(-status)
     failed = [line for line in output.splitlines() if line.startswith(('FAILED', 'ERROR'))]
     if status == 1 and failed:
         return 'caught by ' + failed[0].split('::')[-1].split(' - ')[0]

@@ -28,7 +28,8 @@ def folder(tmp_path_factory):
     os.makedirs(str(picture.parent))
     with Image.open(os.path.join(ROOT, 'data', 'chihuahua.jpg')) as image:
         image.crop((150, 120, 240, 180)).save(str(picture))
-    run_script('07_basic_filters.py', '--no-show', '--output-dir', folder, '--image', picture, '--custom-kernel', CUSTOM)
+    run_script('07_basic_filters.py', '--no-show', '--output-dir', folder, '--image', picture, '--custom-kernel',
+               CUSTOM)
     return folder / 'figures' / 'basic_filters'
 
 

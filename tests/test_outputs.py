@@ -14,7 +14,7 @@ from support import checkpoints, cli, event_logs, outputs
 from test_training import assert_one_line, hashes
 
 TrainingRun = training_run.TrainingRun
-HOSTILE_NAMES = ['seed[0]', 'cs20 [2017] *?', '{a,b} $x$ é', 'back\\slash'] if os.name == 'posix' else ['seed[0]']
+HOSTILE_NAMES = ['seed[0]', 'cs20 [2017] *? {a,b} $x$ é back\\slash'] if os.name == 'posix' else ['seed[0]']
 
 
 @pytest.fixture(autouse=True)
@@ -48,7 +48,7 @@ def test_a_path_is_no_pattern(convnet, tmp_path, name):
     hostile, neighbour = tmp_path / name, tmp_path / 'seed0'
     convnet('--output-dir', neighbour, '--epochs', 1)
     before = hashes(neighbour)
-    for epochs in 3, 5:
+    for epochs in 4, 5:  # the fourth checkpoint deletes the first
         result = convnet('--output-dir', hostile, '--epochs', epochs)
         assert result.stderr == '' and len(table(result.stdout)) == epochs
     assert checkpoints.names_in(checkpoint_folder(hostile)) == ['model.ckpt-30', 'model.ckpt-24', 'model.ckpt-18']

@@ -1,6 +1,3 @@
-'use strict';
-const data = JSON.parse(document.getElementById('data').textContent);
-const at = id => document.getElementById(id);
 const GREY = [0.2989, 0.587, 0.114];  // tf.image.rgb_to_grayscale's weights
 const CHANNELS = ['red', 'green', 'blue'];
 
@@ -56,10 +53,6 @@ function settings() {
           padding: at('padding').value};
 }
 
-function sumOf(kernel) {
-  return kernel.flat().reduce((sum, value) => sum + value, 0);
-}
-
 function isZeroSum(kernel) {
   return Math.abs(sumOf(kernel)) <= 1e-5 * kernel.flat().reduce((sum, value) => sum + Math.abs(value), 0);
 }
@@ -94,31 +87,6 @@ function update() {
 
 // ---- Pictures ----
 
-function draw(canvas, height, width, colourAt) {
-  canvas.height = height;
-  canvas.width = width;
-  const image = new ImageData(width, height);
-  for (let index = 0; index < height * width; index++)
-    for (let channel = 0; channel < 4; channel++)
-      image.data[4 * index + channel] = channel === 3 ? 255 : colourAt(index, channel);
-  canvas.getContext('2d').putImageData(image, 0, 0);
-}
-
-// A frame that is seen on any background, and a ring around it that is found at once.
-function frame(canvas, left, top, width, height) {
-  const context = canvas.getContext('2d');
-  const thick = Math.max(1, canvas.width / 240);
-  const radius = Math.max(width, height) / 2 + 8 * thick;
-  for (const [colour, line] of [['black', 3 * thick], ['#ffb000', thick]]) {
-    context.strokeStyle = colour;
-    context.lineWidth = line;
-    context.strokeRect(left - thick, top - thick, width + 2 * thick, height + 2 * thick);
-    context.beginPath();
-    context.arc(left + width / 2, top + height / 2, radius, 0, 2 * Math.PI);
-    context.stroke();
-  }
-}
-
 function choosePixel(row, column) {
   const {kernel, rgb, wrong, stride, padding} = settings();
   pixel = {row: Math.min(Math.max(row, 0), size.height - 1), column: Math.min(Math.max(column, 0), size.width - 1)};
@@ -138,17 +106,6 @@ function choosePixel(row, column) {
 
 // ---- The arithmetic of one output pixel ----
 
-function matrixTable(heading, rows, digits, outside) {
-  const cells = rows.map((row, y) => '<tr>' + row.map((value, x) => {
-    const grey = Math.round(255 * Math.min(Math.max(value, 0), 1));
-    const colours = digits === 'patch' ? ` style="background: rgb(${grey} ${grey} ${grey}); color: ` +
-      `${grey > 127 ? 'black' : 'white'}"` : '';
-    const border = outside(y, x) ? ' class="outside" title="a zero beyond the border"' : '';
-    return `<td${border}${colours}>${(value + 0).toFixed(4)}</td>`;
-  }).join('') + '</tr>').join('');
-  return `<div><div>${heading}</div><table class="matrix ${digits}">${cells}</table></div>`;
-}
-
 function explain(kernel, rgb, wrong, top, left) {
   const planes = rgb ? picture.rgb : [picture.grey];
   const isOutside = (y, x) => top + y < 0 || top + y >= picture.height || left + x < 0 || left + x >= picture.width;
@@ -166,7 +123,7 @@ function explain(kernel, rgb, wrong, top, left) {
   at('arithmetic').innerHTML = html;
   at('where').textContent = `Output row ${pixel.row}, column ${pixel.column}`;
   at('total').textContent = wrong ?
-    `Each of red, green and blue becomes ${sums.map(sum => sum.toFixed(4)).join(' + ')} = ${sumOf([sums]).toFixed(6)}.` :
+    `Red, green and blue become ${sums.map(sum => sum.toFixed(4)).join(' + ')} = ${sumOf([sums]).toFixed(6)}.` :
     rgb ? `Red becomes ${sums[0].toFixed(6)}, green ${sums[1].toFixed(6)}, blue ${sums[2].toFixed(6)}.` :
       `The output pixel is ${sums[0].toFixed(6)}.`;
 }
