@@ -12,6 +12,9 @@ from PIL import Image
 from conftest import ROOT, run_script
 from test_tensorboard import browser, webdriver  # noqa: F401, which skips where there is no Chromium
 
+from selenium.webdriver.common.actions.action_builder import ActionBuilder  # noqa: E402
+from selenium.webdriver.common.actions.interaction import POINTER_TOUCH  # noqa: E402
+from selenium.webdriver.common.actions.pointer_input import PointerInput  # noqa: E402
 from selenium.webdriver.common.by import By  # noqa: E402
 from selenium.webdriver.common.keys import Keys  # noqa: E402
 from selenium.webdriver.remote.file_detector import UselessFileDetector  # noqa: E402
@@ -80,6 +83,19 @@ def assert_equals_tensorflow(lesson1, page):
     assert found.shape == expected.shape
     scale = max(1, np.abs(expected).max())
     assert np.abs(found - expected).max() <= 1e-5 * scale, text(page, 'line')
+
+
+def touch(page, element, points):
+    """Moves a finger over an element: points (x, y) from 0 to 1 of its width and height."""
+    box = page.execute_script('const box = arguments[0].getBoundingClientRect(); '
+                              'return [box.left, box.top, box.width, box.height]', element)
+    actions = ActionBuilder(page, mouse=PointerInput(POINTER_TOUCH, 'finger'))
+    for number, (x, y) in enumerate(points):
+        actions.pointer_action.move_to_location(int(box[0] + x * box[2]), int(box[1] + y * box[3]))
+        if number == 0:
+            actions.pointer_action.pointer_down()
+    actions.pointer_action.pointer_up()
+    actions.perform()
 
 
 # ---- Every value equals TensorFlow's ----
@@ -193,11 +209,11 @@ def test_mouse_touch_and_keys_choose_the_same_pixel(page):
     assert abs(row - 30) <= 1 and abs(column - 45) <= 1
     canvas.send_keys(Keys.ARROW_DOWN, Keys.ARROW_DOWN, Keys.ARROW_LEFT)
     assert text(page, 'where') == 'Output row {}, column {}'.format(row + 2, column - 1)
-    page.execute_script('''const box = arguments[0].getBoundingClientRect();
-        arguments[0].dispatchEvent(new PointerEvent('pointerdown', {pointerType: 'touch', bubbles: true,
-            clientX: box.left + box.width / 90 * 10.5, clientY: box.top + box.height / 60 * 7.5}))''', canvas)
-    assert text(page, 'where') == 'Output row 7, column 10'
-    assert page.execute_script('return getComputedStyle(arguments[0]).touchAction', canvas) == 'none'
+    scrolled = page.execute_script('arguments[0].scrollIntoView({block: "center"}); return scrollY', canvas)
+    touch(page, canvas, [(40.5 / 90, 50.5 / 60), (30.5 / 90, 20.5 / 60), (10.5 / 90, 7.5 / 60)])
+    row, column = map(int, re.findall(r'\d+', text(page, 'where')))
+    assert abs(row - 7) <= 1 and abs(column - 10) <= 1  # a finger has whole pixels of the screen
+    assert page.execute_script('return scrollY') == scrolled
 
 
 # ---- Pictures of one's own, and safety ----
@@ -210,6 +226,12 @@ def test_a_picture_of_one_s_own(page, lesson1, tmp_path):
     (tmp_path / 'none.png').write_text('no picture')
     page.find_element(By.ID, 'file').send_keys(str(tmp_path / 'none.png'))
     WebDriverWait(page, 20).until(lambda _: 'is no picture' in text(page, 'error'))
+    page.execute_script('''const transfer = new DataTransfer();
+        const bytes = Uint8Array.from(atob(arguments[0]), character => character.charCodeAt(0));
+        transfer.items.add(new File([bytes], 'dropped.png'));
+        dispatchEvent(new DragEvent('drop', {dataTransfer: transfer, cancelable: true}))''',
+        base64.b64encode((tmp_path / 'red \'$x".png').read_bytes()).decode())
+    WebDriverWait(page, 20).until(lambda _: '--image "dropped.png"' in text(page, 'command'))
     choose(page, 'kernels', 'edge')
     assert output(page)[1:-1, 1:-1] == pytest.approx(0, abs=1e-5)  # the page still works
 

@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 import utils
+from test_filters_page import touch
 from test_tensorboard import browser, webdriver  # noqa: F401, which skips where there is no Chromium
 from test_training import all_variables, averages, folder_of, network_values
 
@@ -160,11 +161,14 @@ def test_conv2_names_the_channels_that_contribute_most_and_pooling_the_largest_o
 def test_pointing_in_a_narrow_window_touching_and_choosing(page):
     page.set_window_size(500, 900)
     canvas = page.find_element(By.ID, 'pool1')
-    page.execute_script('''arguments[0].scrollIntoView();
-        const box = arguments[0].getBoundingClientRect(), scale = box.width / arguments[0].width;
-        arguments[0].dispatchEvent(new PointerEvent('pointerdown', {pointerType: 'touch', bubbles: true,
-            clientX: box.left + scale * (2 * 17 + 4.5), clientY: box.top + scale * (17 + 3.5)}))''', canvas)
-    assert text(page, 'arithmetic').startswith('pool1, row 3, column 4 of channel 10')
+    page.execute_script('arguments[0].scrollIntoView()', canvas)
+    touch(page, canvas, [((2 * 17 + 4.5) / (8 * 17), (17 + 3.5) / (4 * 17))])
+    assert re.match('pool1, row [34], column [45] of channel 10', text(page, 'arithmetic'))
+    drawing = page.find_element(By.ID, 'drawing')
+    page.execute_script('clear(); arguments[0].scrollIntoView()', drawing)
+    touch(page, drawing, [(.2, .2), (.5, .2), (.8, .2), (.6, .5), (.4, .9)])
+    page.execute_async_script('requestAnimationFrame(() => requestAnimationFrame(arguments[0]))')
+    assert 'It reads 7 ' in text(page, 'answer')
     buttons = page.find_elements(By.CSS_SELECTOR, '#digits button, #mistakes button')
     assert len(buttons) == 40 and all(button.get_attribute('aria-label') for button in buttons)
     buttons[1].send_keys(Keys.ENTER)

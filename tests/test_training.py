@@ -508,7 +508,7 @@ def test_restart_makes_the_earlier_files_a_run_of_its_own(copied, four_epochs, c
         assert str(folder_of(copied, kind, NAME + '.1')) in result.stdout
     assert 'Continuing' not in result.stdout and rows(result) != rows(copied.result)
     moved = {path: value for path, value in hashes(copied.folder).items() if NAME + '.1' in path}
-    assert moved == {path.replace(NAME, NAME + '.1'): value for path, value in before.items()}
+    assert moved == {path.replace(NAME, NAME + '.1', 1): value for path, value in before.items()}
     for kind in 'checkpoints', 'graphs', 'figures':  # the new run has all of its own
         assert os.listdir(str(folder_of(copied, kind)))
 
