@@ -248,7 +248,7 @@ def read_digit(path, size=28):
     digit = digit.filter(ImageFilter.MaxFilter(2 * max(0, int(round(missing_width / 2))) + 1))
     digit = digit.crop(digit.getbbox())
     scale = size * 20 / 28 / max(digit.size)
-    width, height = [max(1, int(round(side * scale))) for side in digit.size]
+    width, height = [max(1, int(side * scale + 0.5)) for side in digit.size]
     digit = digit.resize((width, digit.height), Image.LANCZOS).resize((width, height), Image.LANCZOS)  # in this order
     return center_by_mass(np.asarray(digit), size)
 
@@ -274,7 +274,7 @@ def center_by_mass(digit, size):
     canvas = np.zeros([3 * size, 3 * size], np.float32)
     height, width = digit.shape
     mass = digit.sum(dtype=float)
-    top, left = [size + size // 2 - int(round((digit.sum(axis=axis) * np.arange(side)).sum() / mass))
+    top, left = [size + size // 2 - int((digit.sum(axis=axis) * np.arange(side)).sum() / mass + 0.5)
                  for axis, side in ((1, height), (0, width))]
     canvas[top:top + height, left:left + width] = digit
     return (canvas[size:2 * size, size:2 * size] * (255 / digit.max())).astype(np.uint8)

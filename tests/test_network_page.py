@@ -194,6 +194,6 @@ def test_pictures_with_one_channel(page):
     """What is drawn of conv1: to the left of each activation its kernel."""
     url = page.execute_script('return at("conv1").toDataURL()')
     canvas = np.asarray(Image.open(io.BytesIO(base64.b64decode(url.split(',')[1]))).convert('L'), float)
-    kernel = page.execute_script('return [0, 4].map(y => [0, 4].map(x => kernelAt(layers.conv1, y, x, 0, 1)))')
+    kernel = page.execute_script('return [0, 4].map(y => [0, 4].map(x => kernelOf(layers.conv1, 0, 1)[y][x]))')
     corners = canvas[[0, 27]][:, [60, 60 + 27]]  # of the second tile
     assert (np.sign(corners - 127.5) == np.sign(kernel)).all()

@@ -1,48 +1,11 @@
 const GREY = [0.2989, 0.587, 0.114];  // tf.image.rgb_to_grayscale's weights
 const CHANNELS = ['red', 'green', 'blue'];
 
-// The picture as planes {height, width, rgb: [red, green, blue], grey}; values from 0 to 1, as in lesson 1.
-let picture;
+let picture;        // {rgb, grey}: values from 0 to 1, as in lesson 1
 let pictureName = data.image_name;
-// The kernel as a matrix (an array of rows), and the output pixel that is explained.
-let matrix = [];
-let pixel = {row: 0, column: 0};
-let outputs = [];  // the planes of the output: one, or red, green and blue
-let size = {};     // of the output
-
-// ---- Convolution, as tf.nn.conv2d defines it ----
-
-function outputSize(length, kernelLength, stride, padding) {
-  return padding === 'SAME' ? Math.ceil(length / stride) : Math.ceil((length - kernelLength + 1) / stride);
-}
-
-// The first pixel of patch number `index` along one axis; below 0 where SAME adds zeros.
-function patchStart(index, length, kernelLength, stride, padding) {
-  if (padding === 'VALID') return index * stride;
-  const zeros = Math.max((Math.ceil(length / stride) - 1) * stride + kernelLength - length, 0);
-  return index * stride - Math.floor(zeros / 2);
-}
-
-function pixelValue(plane, y, x) {
-  return y >= 0 && y < picture.height && x >= 0 && x < picture.width ? plane[y * picture.width + x] : 0;
-}
-
-function convolve(plane, kernel, stride, padding) {
-  const [h, w] = [kernel.length, kernel[0].length];
-  const output = new Float64Array(size.height * size.width);
-  for (let row = 0; row < size.height; row++) {
-    const top = patchStart(row, picture.height, h, stride, padding);
-    for (let column = 0; column < size.width; column++) {
-      const left = patchStart(column, picture.width, w, stride, padding);
-      let sum = 0;
-      for (let y = 0; y < h; y++)
-        for (let x = 0; x < w; x++)
-          sum += pixelValue(plane, top + y, left + x) * kernel[y][x];
-      output[row * size.width + column] = sum;
-    }
-  }
-  return output;
-}
+let matrix = [];    // the kernel's rows
+let output;         // what conv2d makes of the picture
+let pixel = {row: 0, column: 0};  // the output pixel that is explained
 
 // ---- What the controls say ----
 
@@ -50,87 +13,72 @@ function settings() {
   const kernel = at('flip').checked ? matrix.map(row => [...row].reverse()).reverse() : matrix;
   const rgb = at('colours').value === 'rgb';
   return {kernel, rgb, wrong: rgb && at('wrong').checked, stride: Number(at('stride').value),
-          padding: at('padding').value};
+          padding: at('padding').value, input: rgb ? picture.rgb : picture.grey};
 }
 
 function isZeroSum(kernel) {
-  return Math.abs(sumOf(kernel)) <= 1e-5 * kernel.flat().reduce((sum, value) => sum + Math.abs(value), 0);
+  return Math.abs(sumOf(kernel)) <= 1e-5 * sumOf(kernel.flat().map(Math.abs));
+}
+
+// A matrix as conv2d's kernel: on the channel diagonal, or, by mistake, on every pair of channels.
+function kernelOf(rows, channels, wrong) {
+  const pairs = Array.from({length: channels * channels}, (_, i) => wrong || i % (channels + 1) === 0 ? 1 : 0);
+  return {shape: [rows.length, rows[0].length, channels, channels],
+          weights: rows.flat().flatMap(value => pairs.map(pair => pair * value))};
 }
 
 function update() {
-  const {kernel, rgb, wrong, stride, padding} = settings();
+  const {kernel, wrong, stride, padding, input} = settings();
   const [h, w] = [kernel.length, kernel[0].length];
-  at('wrong').disabled = !rgb;
-  at('sum').textContent = Number(sumOf(kernel).toPrecision(6));
-  at('divide').disabled = isZeroSum(kernel) || sumOf(kernel) === 1;
-  size = {height: outputSize(picture.height, h, stride, padding), width: outputSize(picture.width, w, stride, padding)};
-  if (size.height < 1 || size.width < 1) {
+  if (padding === 'VALID' && (h > input.height || w > input.width)) {
     say('Under VALID the kernel must fit into the picture; choose SAME, or a smaller kernel.');
     at('padding').value = 'SAME';
     return update();
   }
-  outputs = (rgb ? picture.rgb : [picture.grey]).map(plane => convolve(plane, kernel, stride, padding));
-  if (wrong) {  // every output channel is the sum over all three
-    const sum = outputs[0].map((value, index) => value + outputs[1][index] + outputs[2][index]);
-    outputs = [sum, sum, sum];
-  }
-  const formula = (length, k) => padding === 'SAME' ? `ceil(${length} / ${stride})` :
-    `ceil((${length} - ${k} + 1) / ${stride})`;
-  at('pictureSize').textContent = `${picture.height} high, ${picture.width} wide`;
-  at('resultSize').textContent = `${formula(picture.height, h)} = ${size.height} high, ` +
-    `${formula(picture.width, w)} = ${size.width} wide`;
+  output = conv2d(input, kernelOf(kernel, input.channels, wrong), stride, padding);
+  at('wrong').disabled = input.channels === 1;
+  at('sum').textContent = Number(sumOf(kernel).toPrecision(6));
+  at('divide').disabled = isZeroSum(kernel) || sumOf(kernel) === 1;
+  const formula = (length, k) => `ceil(${padding === 'SAME' ? length : `(${length} - ${k} + 1)`} / ${stride})`;
+  at('pictureSize').textContent = `${input.height} high, ${input.width} wide`;
+  at('resultSize').textContent = `${formula(input.height, h)} = ${output.height} high, ` +
+    `${formula(input.width, w)} = ${output.width} wide`;
   at('scale').textContent = isZeroSum(kernel) ? 'The kernel sums to 0: black is -1, grey 0, white 1.' :
     'Black is 0, white 1; what lies beyond is clipped.';
-  showCode(kernel, rgb, wrong, stride, padding);
+  show(at('picture'), input, value => value);
+  show(at('result'), output, isZeroSum(kernel) ? value => 0.5 + 0.5 * value : value => value);
+  showCode();
   choosePixel(pixel.row, pixel.column);
 }
 
-// ---- Pictures ----
-
-function choosePixel(row, column) {
-  const {kernel, rgb, wrong, stride, padding} = settings();
-  pixel = {row: Math.min(Math.max(row, 0), size.height - 1), column: Math.min(Math.max(column, 0), size.width - 1)};
-  const top = patchStart(pixel.row, picture.height, kernel.length, stride, padding);
-  const left = patchStart(pixel.column, picture.width, kernel[0].length, stride, padding);
-  const planes = rgb ? picture.rgb : [picture.grey, picture.grey, picture.grey];
-  draw(at('picture'), picture.height, picture.width, (index, channel) => planes[channel][index] * 255);
-  frame(at('picture'), left, top, kernel[0].length, kernel.length);
-  const signed = isZeroSum(kernel);
-  draw(at('result'), size.height, size.width, (index, channel) => {
-    const value = outputs[rgb ? channel : 0][index];
-    return Math.floor(Math.min(Math.max(signed ? 0.5 + 0.5 * value : value, 0), 1) * 255);
-  });
-  frame(at('result'), pixel.column, pixel.row, 1, 1);
-  explain(kernel, rgb, wrong, top, left);
+function show(canvas, shown, brightness) {
+  draw(canvas, shown.height, shown.width, (index, channel) =>
+    Math.floor(255 * clamp(brightness(shown.array[shown.channels * index + channel % shown.channels]), 0, 1)));
 }
 
-// ---- The arithmetic of one output pixel ----
+// ---- The output pixel that is explained ----
 
-function explain(kernel, rgb, wrong, top, left) {
-  const planes = rgb ? picture.rgb : [picture.grey];
-  const isOutside = (y, x) => top + y < 0 || top + y >= picture.height || left + x < 0 || left + x >= picture.width;
-  let html = '';
-  const sums = planes.map((plane, channel) => {
-    const patch = kernel.map((row, y) => row.map((_, x) => pixelValue(plane, top + y, left + x)));
-    const products = kernel.map((row, y) => row.map((value, x) => value * patch[y][x]));
-    const name = rgb ? `${CHANNELS[channel]} ` : '';
-    html += '<div class="equation">' + matrixTable(name + 'patch', patch, 'patch', isOutside) + '<b>&times;</b>' +
-      matrixTable('kernel', kernel, 'kernel', () => false) + '<b>=</b>' +
-      matrixTable('products', products, 'products', () => false) +
-      `<b>sum ${sumOf(products).toFixed(6)}</b></div>`;
-    return sumOf(products);
-  });
-  at('arithmetic').innerHTML = html;
+function choosePixel(row, column) {
+  const {kernel, rgb, wrong, stride, padding, input} = settings();
+  pixel = {row: clamp(row, 0, output.height - 1), column: clamp(column, 0, output.width - 1)};
+  const top = patchStart(pixel.row, input.height, kernel.length, stride, padding);
+  const left = patchStart(pixel.column, input.width, kernel[0].length, stride, padding);
+  frame(at('picture'), left, top, kernel[0].length, kernel.length);
+  frame(at('result'), pixel.column, pixel.row, 1, 1);
+  const parts = (rgb ? CHANNELS : ['']).map((name, c) =>
+    contribution(input, c, top, left, kernel, name && name + ' '));
+  const sums = parts.map(part => part.sum.toFixed(6));
   at('where').textContent = `Output row ${pixel.row}, column ${pixel.column}`;
-  at('total').textContent = wrong ?
-    `Red, green and blue become ${sums.map(sum => sum.toFixed(4)).join(' + ')} = ${sumOf([sums]).toFixed(6)}.` :
-    rgb ? `Red becomes ${sums[0].toFixed(6)}, green ${sums[1].toFixed(6)}, blue ${sums[2].toFixed(6)}.` :
-      `The output pixel is ${sums[0].toFixed(6)}.`;
+  at('arithmetic').innerHTML = parts.map(part => part.html).join('');
+  at('total').textContent = !rgb ? `The output pixel is ${sums[0]}.` :
+    wrong ? `Red, green and blue become ${sums.join(' + ')} = ${sumOf(parts.map(part => part.sum)).toFixed(6)}.` :
+      `Red becomes ${sums[0]}, green ${sums[1]}, blue ${sums[2]}.`;
 }
 
 // ---- The same in TensorFlow ----
 
-function showCode(kernel, rgb, wrong, stride, padding) {
+function showCode() {
+  const {kernel, rgb, wrong, stride, padding} = settings();
   const rows = kernel.map(row => '[' + row.join(', ') + ']').join(', ');
   const channels = !rgb ? '' : wrong ? ' * np.ones([3, 3], np.float32)' : ' * np.eye(3, dtype=np.float32)';
   at('line').textContent = `tf.nn.conv2d(images, np.float32([${rows}])[:, :, np.newaxis, np.newaxis]${channels}, ` +
@@ -173,12 +121,14 @@ async function setPicture(source, name) {
   context.fillRect(0, 0, canvas.width, canvas.height);
   context.drawImage(bitmap, 0, 0, canvas.width, canvas.height);
   const bytes = context.getImageData(0, 0, canvas.width, canvas.height).data;
-  const rgb = CHANNELS.map((_, channel) =>
-    Float32Array.from({length: canvas.width * canvas.height}, (_, index) => bytes[4 * index + channel] / 255));
-  const grey = rgb[0].map((red, index) => GREY[0] * red + GREY[1] * rgb[1][index] + GREY[2] * rgb[2][index]);
-  picture = {height: canvas.height, width: canvas.width, rgb, grey};
+  const [rgb, grey] = [3, 1].map(channels => values(canvas.height, canvas.width, channels));
+  bytes.filter((_, i) => i % 4 < 3).forEach((byte, i) => {
+    rgb.array[i] = byte / 255;
+    grey.array[Math.floor(i / 3)] += GREY[i % 3] * rgb.array[i];
+  });
+  picture = {rgb, grey};
   pictureName = name;
-  pixel = {row: Math.floor(picture.height / 2), column: Math.floor(picture.width / 2)};
+  pixel = {row: Math.floor(rgb.height / 2), column: Math.floor(rgb.width / 2)};
   update();
 }
 
@@ -197,30 +147,14 @@ function say(text) {
 
 // ---- Events ----
 
-for (const id of ['picture', 'result']) {
-  const canvas = at(id);
-  const point = event => {
-    const box = canvas.getBoundingClientRect();
-    let row = Math.floor((event.clientY - box.top) / box.height * canvas.height);
-    let column = Math.floor((event.clientX - box.left) / box.width * canvas.width);
-    if (id === 'picture') {  // the output pixel whose patch has this one in its middle
-      const {kernel, stride, padding} = settings();
-      row = Math.round((row - (kernel.length - 1) / 2 - patchStart(0, picture.height, kernel.length, stride, padding)) /
-                       stride);
-      column = Math.round((column - (kernel[0].length - 1) / 2 -
-                           patchStart(0, picture.width, kernel[0].length, stride, padding)) / stride);
-    }
-    choosePixel(row, column);
-  };
-  canvas.addEventListener('pointerdown', point);
-  canvas.addEventListener('pointermove', point);
-  canvas.addEventListener('keydown', event => {
-    const move = {ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1]}[event.key];
-    if (!move) return;
-    event.preventDefault();
-    choosePixel(pixel.row + move[0], pixel.column + move[1]);
-  });
-}
+const move = (rows, columns) => choosePixel(pixel.row + rows, pixel.column + columns);
+listen(at('result'), (y, x) => choosePixel(Math.floor(y), Math.floor(x)), move);
+listen(at('picture'), (y, x) => {  // the output pixel whose patch has this one in its middle
+  const {kernel, stride, padding, input} = settings();
+  const index = (place, length, k) =>
+    Math.round((Math.floor(place) - (k - 1) / 2 - patchStart(0, length, k, stride, padding)) / stride);
+  choosePixel(index(y, input.height, kernel.length), index(x, input.width, kernel[0].length));
+}, move);
 at('editor').addEventListener('input', event => {
   const value = event.target.valueAsNumber;
   if (!Number.isFinite(value)) return;

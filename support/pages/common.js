@@ -1,10 +1,59 @@
 'use strict';
 const data = JSON.parse(document.getElementById('data').textContent);
 const at = id => document.getElementById(id);
+const sumOf = numbers => numbers.flat().reduce((sum, value) => sum + value, 0);
+const clamp = (value, least, most) => Math.min(Math.max(value, least), most);
 
-function sumOf(kernel) {
-  return kernel.flat().reduce((sum, value) => sum + value, 0);
+// ---- Values are {height, width, channels, array}; the array is [height, width, channels], as in TensorFlow ----
+
+function values(height, width, channels) {
+  return {height, width, channels, array: new Float64Array(height * width * channels)};
 }
+
+function isInside({height, width}, y, x) {
+  return y >= 0 && y < height && x >= 0 && x < width;
+}
+
+function valueAt(input, y, x, c) {
+  return isInside(input, y, x) ? input.array[(y * input.width + x) * input.channels + c] : 0;
+}
+
+// ---- Convolution, as tf.nn.conv2d defines it ----
+
+function outputSize(length, kernelLength, stride, padding) {
+  return Math.ceil((padding === 'SAME' ? length : length - kernelLength + 1) / stride);
+}
+
+// The first pixel of patch number `index` along one axis; below 0 where SAME adds zeros.
+function patchStart(index, length, kernelLength, stride, padding) {
+  if (padding === 'VALID') return index * stride;
+  const zeros = Math.max((Math.ceil(length / stride) - 1) * stride + kernelLength - length, 0);
+  return index * stride - Math.floor(zeros / 2);
+}
+
+function conv2d(input, {shape: [h, w, channelsIn, channels], weights}, stride = 1, padding = 'SAME') {
+  const output = values(outputSize(input.height, h, stride, padding), outputSize(input.width, w, stride, padding),
+                        channels);
+  for (let row = 0; row < output.height; row++)
+    for (let column = 0; column < output.width; column++) {
+      const top = patchStart(row, input.height, h, stride, padding);
+      const left = patchStart(column, input.width, w, stride, padding);
+      const place = (row * output.width + column) * channels;
+      for (let y = 0; y < h; y++)
+        for (let x = 0; x < w; x++) {
+          if (!isInside(input, top + y, left + x)) continue;
+          for (let c = 0; c < channelsIn; c++) {
+            const value = input.array[((top + y) * input.width + left + x) * channelsIn + c];
+            if (value === 0) continue;
+            const from = ((y * w + x) * channelsIn + c) * channels;
+            for (let k = 0; k < channels; k++) output.array[place + k] += value * weights[from + k];
+          }
+        }
+    }
+  return output;
+}
+
+// ---- What is shown ----
 
 function draw(canvas, height, width, colourAt) {
   canvas.height = height;
@@ -16,28 +65,53 @@ function draw(canvas, height, width, colourAt) {
   canvas.getContext('2d').putImageData(image, 0, 0);
 }
 
-// A frame that is seen on any background, and a ring around it that is found at once.
+// Moves the frame that lies over a canvas; places are in pixels of the canvas.
 function frame(canvas, left, top, width, height) {
-  const context = canvas.getContext('2d');
-  const thick = Math.max(1, canvas.width / 240);
-  const radius = Math.max(width, height) / 2 + 8 * thick;
-  for (const [colour, line] of [['black', 3 * thick], ['#ffb000', thick]]) {
-    context.strokeStyle = colour;
-    context.lineWidth = line;
-    context.strokeRect(left - thick, top - thick, width + 2 * thick, height + 2 * thick);
-    context.beginPath();
-    context.arc(left + width / 2, top + height / 2, radius, 0, 2 * Math.PI);
-    context.stroke();
-  }
+  const percent = (length, whole) => `${100 * length / whole}%`;
+  Object.assign(canvas.nextElementSibling.style, {
+    left: percent(left, canvas.width), width: percent(width, canvas.width),
+    top: percent(top, canvas.height), height: percent(height, canvas.height)});
 }
 
-function matrixTable(heading, rows, digits, outside) {
-  const cells = rows.map((row, y) => '<tr>' + row.map((value, x) => {
-    const grey = Math.round(255 * Math.min(Math.max(value, 0), 1));
-    const colours = digits === 'patch' ? ` style="background: rgb(${grey} ${grey} ${grey}); color: ` +
-      `${grey > 127 ? 'black' : 'white'}"` : '';
-    const border = outside(y, x) ? ' class="outside" title="a zero beyond the border"' : '';
-    return `<td${border}${colours}>${(value + 0).toFixed(4)}</td>`;
-  }).join('') + '</tr>').join('');
-  return `<div><div>${heading}</div><table class="matrix ${digits}">${cells}</table></div>`;
+function matrixTable(heading, rows, kind, isZero = () => false) {
+  const cell = (value, y, x) => {
+    const grey = Math.round(255 * clamp(value, 0, 1));
+    const ink = grey > 127 ? 'black' : 'white';
+    const style = kind === 'patch' ? `style="background: rgb(${grey} ${grey} ${grey}); color: ${ink}"` : '';
+    const border = isZero(y, x) ? 'class="outside" title="a zero beyond the border"' : '';
+    return `<td ${border} ${style}>${(value + 0).toFixed(4)}</td>`;
+  };
+  const cells = rows.map((row, y) => `<tr>${row.map((value, x) => cell(value, y, x)).join('')}</tr>`).join('');
+  return `<div><div>${heading}</div><table class="matrix ${kind}">${cells}</table></div>`;
+}
+
+// What one channel of the input contributes to one output value: patch x kernel = products, and their sum.
+function contribution(input, c, top, left, kernel, name = '') {
+  const patch = kernel.map((row, y) => row.map((_, x) => valueAt(input, top + y, left + x, c)));
+  const products = kernel.map((row, y) => row.map((weight, x) => weight * patch[y][x]));
+  const sum = sumOf(products);
+  const html = '<div class="equation">' +
+    matrixTable(name + 'patch', patch, 'patch', (y, x) => !isInside(input, top + y, left + x)) + '<b>&times;</b>' +
+    matrixTable('kernel', kernel, 'kernel') + '<b>=</b>' + matrixTable('products', products, 'products') +
+    `<b>sum ${sum.toFixed(6)}</b></div>`;
+  return {c, sum, html};
+}
+
+// ---- Mouse, finger and keys ----
+
+const MOVES = {ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1]};
+
+// Calls point(y, x) with places in the canvas, and move(rows, columns, channels).
+function listen(canvas, point, move) {
+  const pointed = event => {
+    const box = canvas.getBoundingClientRect(), scale = canvas.width / box.width;
+    point((event.clientY - box.top) * scale, (event.clientX - box.left) * scale);
+  };
+  canvas.addEventListener('pointerdown', pointed);
+  canvas.addEventListener('pointermove', pointed);
+  canvas.addEventListener('keydown', event => {
+    if (!(event.key in MOVES)) return;
+    event.preventDefault();
+    move(...MOVES[event.key]);
+  });
 }
