@@ -46,8 +46,7 @@ def write_network_page(run, test, probabilities):
         'layers': {layer: eight_bits(weights[layer + '/weights'], weights[layer + '/biases'])
                    for layer in SHOWN_LAYERS},
         'digits': [digit(test, index) for index in range(min(20, len(test.labels)))],
-        'mistakes': [dict(digit(test, index), caption='{}, read as {}'.format(
-            test.labels[index], probabilities[index].argmax())) for index in worst]}))
+        'mistakes': [dict(digit(test, index), read=int(probabilities[index].argmax())) for index in worst]}))
 
 
 def eight_bits(weights, biases):

@@ -189,12 +189,17 @@ def test_dividing_by_the_sum_and_other_sizes(page):
     choose(page, 'rows', '1')
     choose(page, 'columns', '3')
     cells = page.find_elements(By.CSS_SELECTOR, '#editor input')
-    assert [cell.get_attribute('value') for cell in cells] == ['0.5', '-1', '0']
+    assert [cell.get_attribute('value') for cell in cells] == ['2', '0.25', '0']  # the row in the middle
     cells[1].clear()
-    cells[1].send_keys('1.5')
-    assert text(page, 'sum') == '2'
+    assert page.execute_script('return matrix') == [[2, 0, 0]]
+    cells[1].send_keys('6')
+    assert text(page, 'sum') == '8'
     page.find_element(By.ID, 'divide').click()
     assert page.execute_script('return matrix') == [[0.25, 0.75, 0]] and text(page, 'sum') == '1'
+    assert not page.find_element(By.ID, 'divide').is_displayed()
+    choose(page, 'rows', '4')
+    choose(page, 'columns', '5')
+    assert page.execute_script('return matrix') == [[0] * 5, [0, 0.25, 0.75, 0, 0], [0] * 5, [0] * 5]
 
 
 # ---- Mouse, touch, keys ----

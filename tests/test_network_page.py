@@ -34,7 +34,7 @@ def opened(browser, page_path):  # noqa: F811
 @pytest.fixture
 def page(opened):
     opened.set_window_size(1400, 1200)
-    opened.execute_script('chosen = null; clear(); read(bytesOf(data.digits[0].pixels))')
+    opened.execute_script('chosen = null; clear(); read(bytesOf(data.digits[0].pixels), "Test")')
     return opened
 
 
@@ -122,7 +122,7 @@ def test_drawings_are_read_as_predict_reads_them(page, lesson2, weights):
                                         'requestAnimationFrame(() => done(at("drawing").toDataURL()))')
         seen = utils.read_digit(io.BytesIO(base64.b64decode(url.split(',')[1])))
         logits = network_values(lesson2, weights, seen[np.newaxis])['softmax_linear']
-        assert 'It reads {} '.format(logits.argmax()) in text(page, 'answer'), digit
+        assert 'the network reads {} '.format(logits.argmax()) in text(page, 'answer'), digit
 
 
 # ---- What is shown ----
@@ -132,8 +132,19 @@ def numbers(page, kind):
                      for cell in table.text.split()])
 
 
+def frames(page):
+    """The frames that are shown: {canvas: [top, left, height, width]}, in pixels of the canvas."""
+    return {name: [round(number, 3) for number in place] for name, place in page.execute_script('''
+        return [...document.querySelectorAll('.framed i')].filter(each => !each.hidden).map(each => {
+          const canvas = each.previousElementSibling, lengths = [canvas.height, canvas.width];
+          return [canvas.id, ['top', 'left', 'height', 'width'].map((side, i) =>
+            parseFloat(each.style[side]) * lengths[i % 2] / 100)];
+        })''')}
+
+
 def test_the_arithmetic_of_conv1_adds_up(page):
     page.execute_script('chosen = {name: "conv1", y: 8, x: 12, channel: 7}; explain()')
+    assert frames(page) == {'conv1': [31 + 8, 3 * 60 + 29 + 12, 1, 1], 'image': [6, 10, 5, 5]}
     patch, kernel, products = [numbers(page, kind) for kind in ('patch', 'kernel', 'products')]
     np.testing.assert_allclose(patch * kernel, products, atol=1e-3)
     total, bias, result, shown = map(float, re.search(
@@ -146,14 +157,15 @@ def test_the_arithmetic_of_conv1_adds_up(page):
 def test_conv2_names_the_channels_that_contribute_most_and_pooling_the_largest_of_four(page):
     canvas = page.find_element(By.ID, 'conv2')
     canvas.send_keys(Keys.ARROW_DOWN, Keys.ARROW_RIGHT, Keys.PAGE_DOWN)
-    assert text(page, 'arithmetic').startswith('conv2, row 1, column 1 of channel 1')
+    assert text(page, 'arithmetic').startswith('conv2, channel 1, row 1, column 1 ')
     page.execute_script('chosen = {name: "conv2", y: 6, x: 7, channel: 3}; explain()')
     total, bias, result, shown = map(float, re.search(
         r'(\S+) \+ bias (\S+) = (\S+); relu makes it (\S+)\.', text(page, 'arithmetic')).groups())
     assert shown == max(result, 0) == pytest.approx(
         page.execute_script('return valueAt(network.conv2, 6, 7, 3)'), abs=1e-3)
-    assert 'contributes most' in text(page, 'arithmetic') and 'all 32 together' in text(page, 'arithmetic')
+    assert 'the sum over all 32 channels of pool1. Channel' in text(page, 'arithmetic')
     page.execute_script('chosen = {name: "pool1", y: 5, x: 6, channel: 2}; explain()')
+    assert frames(page) == {'conv1': [10, 2 * 60 + 29 + 12, 2, 2], 'pool1': [5, 2 * 17 + 6, 1, 1]}
     assert numbers(page, 'four').max() == pytest.approx(
         page.execute_script('return valueAt(network.pool1, 5, 6, 2)'), abs=1e-4)
 
@@ -163,18 +175,18 @@ def test_pointing_in_a_narrow_window_touching_and_choosing(page):
     canvas = page.find_element(By.ID, 'pool1')
     page.execute_script('arguments[0].scrollIntoView()', canvas)
     touch(page, canvas, [((2 * 17 + 4.5) / (8 * 17), (17 + 3.5) / (4 * 17))])
-    assert re.match('pool1, row [34], column [45] of channel 10', text(page, 'arithmetic'))
+    assert re.match('pool1, channel 10, row [34], column [45] ', text(page, 'arithmetic'))
     drawing = page.find_element(By.ID, 'drawing')
     page.execute_script('clear(); arguments[0].scrollIntoView()', drawing)
     touch(page, drawing, [(.2, .2), (.5, .2), (.8, .2), (.6, .5), (.4, .9)])
     page.execute_async_script('requestAnimationFrame(() => requestAnimationFrame(arguments[0]))')
-    assert 'It reads 7 ' in text(page, 'answer')
+    assert 'Your drawing: the network reads 7 ' in text(page, 'answer')
     buttons = page.find_elements(By.CSS_SELECTOR, '#digits button, #mistakes button')
     assert len(buttons) == 40 and all(button.get_attribute('aria-label') for button in buttons)
     buttons[1].send_keys(Keys.ENTER)
-    assert 'It reads 2 ' in text(page, 'answer')
+    assert 'Test digit, a 2: the network reads 2 ' in text(page, 'answer')
     buttons[20].send_keys(Keys.ENTER)
-    assert 'It reads {} '.format(buttons[20].get_attribute('aria-label')[-1]) in text(page, 'answer')
+    assert 'the network reads {} '.format(buttons[20].get_attribute('aria-label')[-1]) in text(page, 'answer')
 
 
 def test_a_quick_page_that_asks_for_nothing(page, page_path):

@@ -38,7 +38,7 @@ function update() {
   output = conv2d(input, kernelOf(kernel, input.channels, wrong), stride, padding);
   at('wrong').disabled = input.channels === 1;
   at('sum').textContent = Number(sumOf(kernel).toPrecision(6));
-  at('divide').disabled = isZeroSum(kernel) || sumOf(kernel) === 1;
+  at('divide').hidden = isZeroSum(kernel) || Math.abs(sumOf(kernel) - 1) < 1e-5;
   const formula = (length, k) => `ceil(${padding === 'SAME' ? length : `(${length} - ${k} + 1)`} / ${stride})`;
   at('pictureSize').textContent = `${input.height} high, ${input.width} wide`;
   at('resultSize').textContent = `${formula(input.height, h)} = ${output.height} high, ` +
@@ -63,13 +63,14 @@ function choosePixel(row, column) {
   pixel = {row: clamp(row, 0, output.height - 1), column: clamp(column, 0, output.width - 1)};
   const top = patchStart(pixel.row, input.height, kernel.length, stride, padding);
   const left = patchStart(pixel.column, input.width, kernel[0].length, stride, padding);
-  frame(at('picture'), left, top, kernel[0].length, kernel.length);
-  frame(at('result'), pixel.column, pixel.row, 1, 1);
+  frame(at('picture'), top, left, kernel.length, kernel[0].length);
+  frame(at('result'), pixel.row, pixel.column, 1, 1);
   const parts = (rgb ? CHANNELS : ['']).map((name, c) =>
     contribution(input, c, top, left, kernel, name && name + ' '));
   const sums = parts.map(part => part.sum.toFixed(6));
   at('where').textContent = `Output row ${pixel.row}, column ${pixel.column}`;
   at('arithmetic').innerHTML = parts.map(part => part.html).join('');
+  at('dashed').hidden = !at('arithmetic').querySelector('.outside');
   at('total').textContent = !rgb ? `The output pixel is ${sums[0]}.` :
     wrong ? `Red, green and blue become ${sums.join(' + ')} = ${sumOf(parts.map(part => part.sum)).toFixed(6)}.` :
       `Red becomes ${sums[0]}, green ${sums[1]}, blue ${sums[2]}.`;
@@ -97,7 +98,7 @@ function showEditor() {
   at('rows').value = matrix.length;
   at('columns').value = matrix[0].length;
   at('editor').innerHTML = matrix.map((row, y) => '<tr>' + row.map((value, x) =>
-    `<td><input type="number" step="any" value="${value}" data-y="${y}" data-x="${x}" ` +
+    `<td><input type="number" step="any" value="${Number(value.toPrecision(4))}" data-y="${y}" data-x="${x}" ` +
     `aria-label="row ${y + 1}, column ${x + 1}"></td>`).join('') + '</tr>').join('');
 }
 
@@ -156,9 +157,7 @@ listen(at('picture'), (y, x) => {  // the output pixel whose patch has this one 
   choosePixel(index(y, input.height, kernel.length), index(x, input.width, kernel[0].length));
 }, move);
 at('editor').addEventListener('input', event => {
-  const value = event.target.valueAsNumber;
-  if (!Number.isFinite(value)) return;
-  matrix[event.target.dataset.y][event.target.dataset.x] = value;
+  matrix[event.target.dataset.y][event.target.dataset.x] = event.target.valueAsNumber || 0;
   at('kernels').value = 'your own';
   update();
 });
@@ -167,10 +166,12 @@ at('kernels').addEventListener('change', event => {
 });
 for (const select of document.querySelectorAll('.size')) {
   select.innerHTML = [1, 2, 3, 4, 5, 6, 7].map(number => `<option>${number}</option>`).join('');
-  select.addEventListener('change', () => {  // keeps the numbers, adds or drops rows and columns at the end
+  select.addEventListener('change', () => {  // keeps the centre, adds or drops rows and columns around it
     const [height, width] = [Number(at('rows').value), Number(at('columns').value)];
-    setMatrix(Array.from({length: height}, (_, y) => Array.from({length: width}, (_, x) => matrix[y]?.[x] ?? 0)),
-              'your own');
+    const centre = length => Math.floor((length - 1) / 2);
+    const top = centre(matrix.length) - centre(height), left = centre(matrix[0].length) - centre(width);
+    setMatrix(Array.from({length: height}, (_, y) =>
+      Array.from({length: width}, (_, x) => matrix[top + y]?.[left + x] ?? 0)), 'your own');
   });
 }
 for (const id of ['stride', 'padding', 'colours', 'flip', 'wrong']) at(id).addEventListener('change', update);

@@ -65,12 +65,13 @@ function draw(canvas, height, width, colourAt) {
   canvas.getContext('2d').putImageData(image, 0, 0);
 }
 
-// Moves the frame that lies over a canvas; places are in pixels of the canvas.
-function frame(canvas, left, top, width, height) {
+// Shows the frame that lies over a canvas; places and lengths are in pixels of the canvas.
+function frame(canvas, top, left, height, width) {
   const percent = (length, whole) => `${100 * length / whole}%`;
+  canvas.nextElementSibling.hidden = false;
   Object.assign(canvas.nextElementSibling.style, {
-    left: percent(left, canvas.width), width: percent(width, canvas.width),
-    top: percent(top, canvas.height), height: percent(height, canvas.height)});
+    top: percent(top, canvas.height), height: percent(height, canvas.height),
+    left: percent(left, canvas.width), width: percent(width, canvas.width)});
 }
 
 function matrixTable(heading, rows, kind, isZero = () => false) {

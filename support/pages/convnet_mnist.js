@@ -127,9 +127,9 @@ function centerByMass({array, width, height}) {
 
 // ---- What is shown ----
 
-const TITLES = {conv1: 'conv1: 32 kernels, each beside its activation', pool1: 'pool1: the largest of each 2 x 2',
-                conv2: 'conv2: 64 activations', pool2: 'pool2: the largest of each 2 x 2',
-                fc: 'fc: 1,024 units, which see the whole picture'};
+const TITLES = {conv1: 'conv1: 32 kernels, each beside its activations', pool1: 'pool1: the largest of each 2 x 2',
+                conv2: 'conv2: 64 channels', pool2: 'pool2: the largest of each 2 x 2',
+                fc: 'fc: 1,024 units, each sees all of pool2; from them come the ten probabilities'};
 const INPUT = {conv1: 'image', pool1: 'conv1', conv2: 'pool1', pool2: 'conv2', fc: 'pool2'};
 let network;        // the values of each layer
 let chosen = null;  // {name, y, x, channel}: the activation that is explained
@@ -159,13 +159,14 @@ function showLayer(name) {
   });
 }
 
-function read(pixels) {
+function read(pixels, name) {
   network = inference(pixels);
-  draw(at('seen'), 28, 28, index => 255 - pixels[index]);
+  draw(at('image'), 28, 28, index => 255 - pixels[index]);
   const probabilities = softmax(network.softmax_linear.array);
   const order = [...probabilities.keys()].sort((a, b) => probabilities[b] - probabilities[a]);
-  const text = digit => `${digit} (${probabilities[digit].toFixed(3)})`;
-  at('answer').textContent = `It reads ${text(order[0])}. Runner-up: ${text(order[1])}.`;
+  const number = value => value < 0.001 ? 'below 0.001' : value.toFixed(3);
+  at('answer').textContent = `${name}: the network reads ${order[0]} (probability ` +
+    `${number(probabilities[order[0]])}); runner-up ${order[1]} (${number(probabilities[order[1]])}).`;
   at('bars').innerHTML = probabilities.map((value, digit) =>
     `<span>${digit}</span><meter value="${value}"></meter><span>${value.toFixed(4)}</span>`).join('');
   Object.keys(TITLES).forEach(showLayer);
@@ -174,40 +175,47 @@ function read(pixels) {
 
 // ---- The arithmetic of one activation ----
 
+function frameIn(name, y, x, channel, height, width) {
+  const tile = at(name).tile;
+  frame(at(name), Math.floor(channel / tile.columns) * tile.height + y,
+        channel % tile.columns * tile.width + tile.offset + x, height, width);
+}
+
 function explain() {
   if (!chosen) return;
   const {name, y, x, channel} = chosen;
-  const {height, width, columns, offset} = at(name).tile;
-  frame(at(name), channel % columns * width + offset + x, Math.floor(channel / columns) * height + y, 1, 1);
-  const value = valueAt(network[name], y, x, channel).toFixed(4);
-  const place = name === 'fc' ? `unit ${channel}` : `row ${y}, column ${x} of channel ${channel}`;
+  for (const each of document.querySelectorAll('.framed i')) each.hidden = true;
+  frameIn(name, y, x, channel, 1, 1);
+  const place = name === 'fc' ? `unit ${channel}` : `channel ${channel}, row ${y}, column ${x}`;
   const explanation = name === 'fc' ? explainUnit : name.startsWith('pool') ? explainPooling : explainConvolution;
-  at('arithmetic').innerHTML = `<h2>${name}, ${place}: ${value}</h2>` +
-    explanation(chosen, network[INPUT[name]], value);
+  at('arithmetic').innerHTML = `<h2>${name}, ${place} (counted from 0)</h2>` +
+    explanation(chosen, network[INPUT[name]], valueAt(network[name], y, x, channel).toFixed(4));
 }
 
-function explainUnit({channel}, input) {
-  return `<p>The sum over all ${input.array.length} values of pool2, each times a weight, plus the bias ` +
-    `${layers.fc.biases[channel].toFixed(4)}; negative sums become 0 (relu).</p>`;
+function explainUnit({channel}, input, value) {
+  return `<p><b>${value}</b> is the sum of all ${input.array.length} activations of pool2, each times a weight, plus ` +
+    `the bias ${layers.fc.biases[channel].toFixed(4)}. A negative sum becomes 0 (relu).</p>`;
 }
 
-function explainPooling({y, x, channel}, input) {
+function explainPooling({name, y, x, channel}, input, value) {
+  frameIn(INPUT[name], 2 * y, 2 * x, channel, 2, 2);
   const four = [0, 1].map(row => [0, 1].map(column => valueAt(input, 2 * y + row, 2 * x + column, channel)));
-  return matrixTable('The largest of these four activations', four, 'four');
+  return `<p><b>${value}</b> is the largest of four activations of ${INPUT[name]}:</p>` + matrixTable('', four, 'four');
 }
 
 function explainConvolution({name, y, x, channel}, input, value) {
   const [h, w] = layers[name].shape, bias = layers[name].biases[channel];
+  const [top, left] = [y - Math.floor((h - 1) / 2), x - Math.floor((w - 1) / 2)];
   const parts = Array.from({length: input.channels}, (_, c) =>
-    contribution(input, c, y - Math.floor((h - 1) / 2), x - Math.floor((w - 1) / 2),
-                 kernelOf(layers[name], c, channel)));
+    contribution(input, c, top, left, kernelOf(layers[name], c, channel)));
   const total = sumOf(parts.map(part => part.sum));
   const [largest, ...others] = parts.sort((a, b) => Math.abs(b.sum) - Math.abs(a.sum));
+  frameIn(INPUT[name], top, left, largest.c, h, w);
   const next = others.slice(0, 4).map(part => `${part.c} (${part.sum.toFixed(4)})`).join(', ');
-  const sentence = `${total.toFixed(4)} + bias ${bias.toFixed(4)} = ${(total + bias).toFixed(4)}; relu makes it ${value}.`;
-  if (!next) return `<p><b>${sentence}</b></p>` + largest.html;
-  return `<p><b>${sentence}</b></p><p>The channel of pool1 that contributes most is ${largest.c}:</p>` + largest.html +
-    `<p>The next are ${next}; all ${parts.length} together give ${total.toFixed(4)}.</p>`;
+  return `<p><b>${total.toFixed(4)} + bias ${bias.toFixed(4)} = ${(total + bias).toFixed(4)}; ` +
+    `relu makes it ${value}.</b></p>` + (next && `<p>The first number is the sum over all ${parts.length} channels ` +
+    `of pool1. Channel ${largest.c} has the largest effect, up or down; its patch is framed:</p>`) + largest.html +
+    (next && `<p>The next are channels ${next}.</p>`);
 }
 
 // ---- Events ----
@@ -219,9 +227,9 @@ const conv1Kernels = Array.from({length: layers.conv1.shape[3]}, (_, k) => {
 
 Object.assign(MOVES, {PageUp: [0, 0, -1], PageDown: [0, 0, 1]});
 for (const [name, title] of Object.entries(TITLES)) {
-  at('layers').insertAdjacentHTML('beforeend', `<figure><figcaption>${title}</figcaption><div class="framed"><canvas id="${name}" ` +
-    `tabindex="0" role="img" aria-label="${title}. Arrow keys move, Page Up and Page Down change the channel.">` +
-    '</canvas><i></i></div></figure>');
+  at('layers').insertAdjacentHTML('beforeend', `<figure><figcaption>${title}</figcaption><div class="framed">` +
+    `<canvas id="${name}" tabindex="0" role="img" aria-label="${title}. Arrow keys move, Page Up and Page Down ` +
+    'change the channel."></canvas><i></i></div></figure>');
   const canvas = at(name);
   const choose = (y, x, channel) => {
     const {height, width, channels} = network[name];
@@ -252,14 +260,14 @@ function readDrawing() {  // at most once for each frame
   requestAnimationFrame(() => {
     waiting = false;
     const pixels = readDigit(drawing);
-    if (pixels) read(pixels);
+    if (pixels) read(pixels, 'Your drawing');
   });
 }
 
 function stroke(event) {
   const box = at('drawing').getBoundingClientRect();
   const here = [(event.clientX - box.left) / box.width * 280, (event.clientY - box.top) / box.height * 280];
-  drawing.lineWidth = at('pen').value;
+  drawing.lineWidth = 18;
   drawing.lineCap = 'round';
   drawing.beginPath();
   drawing.moveTo(...(last ?? here));
@@ -275,22 +283,27 @@ at('drawing').addEventListener('pointerdown', event => {
   stroke(event);
 });
 at('drawing').addEventListener('pointermove', event => event.buttons && stroke(event));
-at('clear').addEventListener('click', clear);
+at('clear').addEventListener('click', () => {
+  clear();
+  read(new Uint8Array(28 * 28), 'An empty picture');
+});
 
 for (const list of ['digits', 'mistakes'])
-  data[list].forEach(({pixels, label, caption}) => {
-    const bytes = bytesOf(pixels);
+  for (const {pixels, label, read: mistake} of data[list]) {
+    const name = `Test digit, a ${label}`, bytes = bytesOf(pixels);
     const button = document.createElement('button');
     button.className = 'digit';
-    button.setAttribute('aria-label', button.title = caption ?? `a test digit, ${label}`);
-    button.append(document.createElement('canvas'));
+    button.append(document.createElement('canvas'), mistake === undefined ? '' : `${label} as ${mistake}`);
+    button.setAttribute('aria-label', mistake === undefined ? name : `${name}, read as ${mistake}`);
     draw(button.firstChild, 28, 28, index => 255 - bytes[index]);
     button.addEventListener('click', () => {
       clear();
-      read(bytes);
+      read(bytes, name);
     });
     at(list).append(button);
-  });
+  }
 
 clear();
-read(bytesOf(data.digits[0].pixels));
+at('image').tile = {height: 28, width: 28, columns: 1, offset: 0};
+chosen = {name: 'conv1', y: 12, x: 14, channel: 0};
+at('digits').firstChild.click();
