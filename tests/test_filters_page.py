@@ -189,17 +189,19 @@ def test_dividing_by_the_sum_and_other_sizes(page):
     choose(page, 'rows', '1')
     choose(page, 'columns', '3')
     cells = page.find_elements(By.CSS_SELECTOR, '#editor input')
-    assert [cell.get_attribute('value') for cell in cells] == ['2', '0.25', '0']  # the row in the middle
-    cells[1].clear()
-    assert page.execute_script('return matrix') == [[2, 0, 0]]
-    cells[1].send_keys('6')
-    assert text(page, 'sum') == '8'
+    assert [cell.get_attribute('value') for cell in cells] == ['0', '2', '0.25']  # the row in the middle
+    cells[1].send_keys(Keys.CONTROL, 'a', Keys.NULL, Keys.BACKSPACE)
+    assert page.execute_script('return matrix') == [[0, 0, 0.25]]
+    cells[1].send_keys('0.75')
+    assert text(page, 'sum') == '1'
+    cells[0].send_keys(Keys.CONTROL, 'a', Keys.NULL, '3')
+    assert text(page, 'sum') == '4'
     page.find_element(By.ID, 'divide').click()
-    assert page.execute_script('return matrix') == [[0.25, 0.75, 0]] and text(page, 'sum') == '1'
+    assert page.execute_script('return matrix') == [[0.75, 0.1875, 0.0625]] and text(page, 'sum') == '1'
     assert not page.find_element(By.ID, 'divide').is_displayed()
     choose(page, 'rows', '4')
     choose(page, 'columns', '5')
-    assert page.execute_script('return matrix') == [[0] * 5, [0, 0.25, 0.75, 0, 0], [0] * 5, [0] * 5]
+    assert page.execute_script('return matrix') == [[0] * 5, [0, 0.75, 0.1875, 0.0625, 0], [0] * 5, [0] * 5]
 
 
 # ---- Mouse, touch, keys ----
@@ -207,6 +209,7 @@ def test_dividing_by_the_sum_and_other_sizes(page):
 def test_mouse_touch_and_keys_choose_the_same_pixel(page):
     page.set_window_size(500, 900)
     canvas = page.find_element(By.ID, 'result')
+    page.execute_script('arguments[0].scrollIntoView()', canvas)
     webdriver.ActionChains(page).move_to_element(canvas).perform()
     where = text(page, 'where')
     row, column = map(int, re.findall(r'\d+', where))
