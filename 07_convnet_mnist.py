@@ -40,8 +40,7 @@ IMAGE_SIZE = 28  # height and width of an image, in pixels
 
 def conv_relu(images, filters, name, initializer, trainable=True):
     """Convolution with so many kernels, biases, relu: images [n, h, w, c] -> activations [n, h, w, filters]."""
-    # In the scope conv1, 'weights' becomes conv1/weights; conv2 can have weights of its own. The scope's initializer
-    # gives all its variables their initial values.
+    # In the scope conv1, 'weights' becomes conv1/weights. The scope's initializer gives its variables their values.
     with tf.variable_scope(name, initializer=initializer):
         # height, width, input channels, output channels
         weights = tf.get_variable('weights', [5, 5, images.shape[3], filters], trainable=trainable)
@@ -78,7 +77,7 @@ def dropout(inputs, keep_prob, seed, step):
     """
     with tf.name_scope('dropout'):
         kept = tf.random.stateless_uniform(tf.shape(inputs), seed=tf.stack([seed, step])) < keep_prob
-        return inputs * tf.cast(kept, tf.float32) / keep_prob
+        return inputs * (tf.cast(kept, tf.float32) / keep_prob)
 
 
 def initial_values(layer, seed, stddev, scale=2.0):
@@ -89,10 +88,9 @@ def initial_values(layer, seed, stddev, scale=2.0):
     weights and biases instead. Each variable has a seed of its own.
     """
     def initializer(shape, **options):  # TensorFlow calls it for each variable; options: the type, and so on
-        is_biases = len(shape) == 1
         if stddev:
-            return tf.truncated_normal(shape, stddev=stddev, seed=10 * seed + layer + 4 * is_biases)
-        if is_biases:
+            return tf.truncated_normal(shape, stddev=stddev, seed=10 * seed + layer + 4 * (len(shape) == 1))
+        if len(shape) == 1:  # biases
             return tf.zeros(shape)
         return tf.variance_scaling_initializer(scale, seed=10 * seed + layer)(shape)
     return initializer
@@ -103,8 +101,8 @@ def hand_coded_kernels(shape, **options):
     return tf.zeros(shape) if len(shape) == 1 else tf.constant(kernels.filter_bank(*shape))
 
 
-def inference(images, keep_prob=1.0, step=None, seed=0, stddev=0, hand_coded=False):
-    """Builds the network, also for training: images [n, 28, 28, 1], 0 to 1 -> {layer: activations}.
+def inference(images, drop=tf.identity, seed=0, stddev=0, hand_coded=False):
+    """Builds the network: images [n, 28, 28, 1], 0 to 1 -> {layer: activations}. drop: dropout, for training.
 
     'softmax_linear' has the logits [n, 10]: the logarithms of the digits' probabilities, up to a constant.
     """
@@ -117,8 +115,7 @@ def inference(images, keep_prob=1.0, step=None, seed=0, stddev=0, hand_coded=Fal
     pool2 = max_pool(conv2, 'pool2')
     # fc combines the 3,136 local features of pool2 into features of the whole image; 1,024 is the lecture's choice.
     fc = fully_connected(pool2, 1024, 'fc', initial_values(3, seed, stddev), activation=tf.nn.relu)
-    dropped = dropout(fc, keep_prob, seed, step) if keep_prob < 1 else fc
-    logits = fully_connected(dropped, 10, 'softmax_linear', initial_values(4, seed, stddev, scale=1.0))  # no relu
+    logits = fully_connected(drop(fc), 10, 'softmax_linear', initial_values(4, seed, stddev, scale=1.0))  # no relu
     return {'conv1': conv1, 'pool1': pool1, 'conv2': conv2, 'pool2': pool2, 'fc': fc, 'softmax_linear': logits}
 
 
@@ -133,12 +130,13 @@ def loss(logits, labels):
         return tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(logits=logits, labels=labels))
 
 
-def training(cross_entropy, global_step, learning_rate, lr_decay, steps_per_epoch):
-    """Returns the op of one training step, and a summary of the loss and the learning rate for TensorBoard."""
+def training(cross_entropy, gradients, global_step, flags, steps_per_epoch):
+    """Returns the op of a training step, by the gradients of the trainable variables; and a summary for TensorBoard."""
     with tf.name_scope('train'):
-        rate = tf.train.exponential_decay(learning_rate, global_step, steps_per_epoch, lr_decay, staircase=True)
+        rate = tf.train.exponential_decay(flags.learning_rate, global_step, steps_per_epoch, flags.lr_decay,
+                                          staircase=True)
         # Adam changes each trainable variable a little, against the gradient of the loss, so that the loss falls.
-        train_op = tf.train.AdamOptimizer(rate).minimize(cross_entropy, global_step=global_step)
+        train_op = tf.train.AdamOptimizer(rate).apply_gradients(zip(gradients, tf.trainable_variables()), global_step)
         return train_op, tf.summary.merge([tf.summary.scalar('loss', cross_entropy),
                                            tf.summary.scalar('learning_rate', rate)])
 
@@ -148,13 +146,11 @@ def training(cross_entropy, global_step, learning_rate, lr_decay, steps_per_epoc
 def evaluation(images, getter=None):
     """Returns {layer: activations} and the probabilities [n, 10] of images [n, 28, 28, 1].
 
-    There is no dropout here, and nothing that trains. Without reuse, a second call of inference would raise
-    "ValueError: Variable conv1/weights already exists". With reuse=True, tf.get_variable returns the variable of
-    that name instead of creating one, and both networks share their weights. getter: returns a moving average of
-    each variable in its place, see support/moving_average.py.
+    Without reuse, a second call of inference would raise "ValueError: Variable conv1/weights already exists". With
+    reuse=True, tf.get_variable returns the variable of that name instead of creating one, and both networks share
+    their weights. getter: returns a variable's moving average in its place, see support/moving_average.py.
     """
-    # tf.get_variable_scope() is the current scope, so that the names get no prefix. The variables exist already, so
-    # the initial values that inference asks for do not matter here.
+    # tf.get_variable_scope() is the current scope, so that the names get no prefix.
     with tf.name_scope('evaluation'), tf.variable_scope(tf.get_variable_scope(), reuse=True, custom_getter=getter):
         layers = inference(images)
         return layers, tf.nn.softmax(layers['softmax_linear'])
@@ -170,9 +166,7 @@ def measure_accuracy(session, images, probabilities, dataset, batch_size=500):
 # ---- The run --------------------------------------------------------------------------------------
 
 def placeholders():
-    """Returns the placeholder of the images, uint8 [n, 28, 28], the images scaled to 0 to 1, float32 [n, 28, 28, 1],
-    and the placeholder of the labels [n].
-    """
+    """Returns the placeholder of the images, uint8 [n, 28, 28]; the same from 0 to 1; the labels' placeholder [n]."""
     with tf.name_scope('data'):
         images = tf.placeholder(tf.uint8, [None, IMAGE_SIZE, IMAGE_SIZE], name='images')
         scaled = tf.cast(images, tf.float32)[..., tf.newaxis] / 255
@@ -180,34 +174,40 @@ def placeholders():
     return images, scaled, labels
 
 
-def run_training(flags, data):
-    """Trains until every training image has been seen flags.epochs times, and evaluates after each epoch.
+def model(flags, images, labels, global_step, steps_per_epoch):
+    """Returns the layers, the loss, and the op and the summary of a training step, all on one device."""
+    layers = inference(images, lambda fc: dropout(fc, flags.keep_prob, flags.seed, global_step), flags.seed,
+                       flags.init_stddev, flags.conv1 == 'hand-coded')
+    cross_entropy = loss(layers['softmax_linear'], labels)
+    # gate_gradients: no weight changes before all gradients that need its old value are computed.
+    gradients = tf.gradients(cross_entropy, tf.trainable_variables(), gate_gradients=True)
+    train_op, summary = training(cross_entropy, gradients, global_step, flags, steps_per_epoch)
+    return layers, cross_entropy, train_op, summary
 
-    Choose settings by the validation images. The test images are for the report alone: an accuracy that was used for
-    choosing is too optimistic.
+
+def run_training(flags, data, model=model):
+    """Trains until every training image has been seen flags.epochs times. Evaluates after each epoch, on validation
+    images, by which settings may be chosen, and on test images, which are for the report alone.
     """
     steps_per_epoch = math.ceil(len(data.train.labels) / flags.batch_size)  # the last batch may be smaller
     # The graph. These calls add operations to it; nothing is computed yet.
     images, scaled, labels = placeholders()
     global_step = tf.train.get_or_create_global_step()  # a variable; train_op adds 1
-    layers = inference(scaled, flags.keep_prob, global_step, flags.seed, flags.init_stddev, flags.conv1 == 'hand-coded')
-    cross_entropy = loss(layers['softmax_linear'], labels)
-    train_op, summary = training(cross_entropy, global_step, flags.learning_rate, flags.lr_decay, steps_per_epoch)
+    layers, cross_entropy, train_op, summary = model(flags, scaled, labels, global_step, steps_per_epoch)
     # A moving average of each weight, and a getter with which the evaluation reads the averages.
     ema_op, ema_getter = moving_average(flags.ema_decay, global_step)
     eval_layers, probabilities = evaluation(scaled, ema_getter)
     histograms = event_logs.histograms(eval_layers)
     tables.print_layers(layers)
 
-    with tf.Session(config=devices.session_config(flags.device, flags.bf16)) as session:
+    with devices.session(flags) as session:
         session.run(tf.global_variables_initializer())  # gives all variables their initial values
         # The run saves all variables in checkpoints. If there is one already, it restores their values from it.
         with training_run.TrainingRun(session, flags, data) as run:
             for epoch in range(run.epochs_done + 1, flags.epochs + 1):
                 batches = utils.batches(data.train, flags.batch_size, flags.augment, flags.seed, epoch,
                                         start_batch=run.step - (epoch - 1) * steps_per_epoch)  # 0, unless continued
-                # progress counts run.step, and saves now and then.
-                for image_batch, label_batch in run.progress(epoch, utils.prefetch(batches)):
+                for image_batch, label_batch in run.progress(epoch, utils.prefetch(batches)):  # counts run.step, saves
                     # A training step: a batch goes in, train_op changes the weights, the loss before that comes out.
                     _, loss_value, summary_value = session.run([train_op, cross_entropy, summary],
                                                                feed_dict={images: image_batch, labels: label_batch})
@@ -231,7 +231,7 @@ def predict(flags):
     digits = np.stack([utils.read_digit(path, IMAGE_SIZE) for path in flags.predict])
     images, scaled, _ = placeholders()
     probabilities = tf.nn.softmax(inference(scaled)['softmax_linear'])
-    with tf.Session(config=devices.session_config(flags.device, flags.bf16)) as session:
+    with devices.session(flags) as session:
         checkpoints.restore_weights(session, flags)
         probability_values = session.run(probabilities, {images: digits})
     tables.print_predictions(flags.predict, probability_values)

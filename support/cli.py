@@ -5,6 +5,7 @@ import itertools
 import math
 import os
 import re
+import subprocess
 import sys
 import tempfile
 
@@ -16,6 +17,7 @@ from support import outputs
 
 LESSON_1_NAME = 'basic_filters'
 MPLBACKEND = os.environ.pop('MPLBACKEND', None)  # with a wrong name, TensorFlow 2 and Matplotlib could not be imported
+HELD_BACK = []  # the lines that quiet_start did not show
 
 
 # ---- A quiet start, and errors in one line -------------------------------------------------------
@@ -28,6 +30,8 @@ def quiet_start():
     without a GPU has none; if the block raises, everything does. Whoever sets
     TF_CPP_MIN_LOG_LEVEL wants to read it all, and gets it at once.
     """
+    for name in 'TF_DETERMINISTIC_OPS', 'TF_CUDNN_DETERMINISTIC':  # the same numbers in each run, on a GPU as well
+        os.environ.setdefault(name, '1')
     try:
         held = tempfile.TemporaryFile()
     except OSError:  # the temporary folder is full: noise is better than no lesson
@@ -35,7 +39,7 @@ def quiet_start():
     if held is None or 'TF_CPP_MIN_LOG_LEVEL' in os.environ:
         yield
         return
-    os.environ['TF_CPP_MIN_LOG_LEVEL'] = '2'
+    os.environ['TF_CPP_MIN_LOG_LEVEL'] = '1' if has_nvidia_gpu() else '2'  # 1: with warnings
     sys.stderr.flush()
     terminal = os.dup(2)
     failed = True
@@ -56,6 +60,18 @@ def quiet_start():
                 error = re.match(r'[EF]\d{4} |\S+ \S+: [EF] ', line) and 'cuInit' not in line
                 if failed or error:
                     print(line, file=sys.stderr)
+                else:
+                    HELD_BACK.append(line)
+
+
+def has_nvidia_gpu():
+    """Whether this machine has an NVIDIA GPU with a driver; TensorFlow is not asked."""
+    if os.path.exists('/dev/nvidia0'):
+        return True
+    try:
+        return b'GPU 0' in subprocess.check_output(['nvidia-smi', '-L'], stderr=subprocess.DEVNULL, timeout=10)
+    except (OSError, subprocess.SubprocessError):
+        return False
 
 
 def repair_output():
@@ -142,7 +158,23 @@ def chosen_kernels(flags, picture_shape):
 
 def parse_convnet_flags(docstring, arguments=None):
     """Returns the flags of lesson 2."""
+    return convnet_parser(docstring).parse_args(arguments)
+
+
+def parse_towers_flags(docstring, arguments=None):
+    """Returns the flags of lesson 3."""
+    parser = convnet_parser(docstring)
+    parser.set_defaults(name='convnet_towers')
+    parser.add_argument('--towers', type=bounded(int, 1, 64), default=2, metavar='N',
+                        help='copies of the network, each for its part of a batch (default: %(default)s)')
+    parser.add_argument('--wait', type=bounded(int, 1), default=600, metavar='SECONDS',
+                        help='with TF_CONFIG: how long to wait for the other machines (default: %(default)s)')
+    return parser.parse_args(arguments)
+
+
+def convnet_parser(docstring):
     parser = ArgumentParser(docstring)
+    parser.set_defaults(towers=1, remote_session=None)
     add = parser.add_argument
     add('--epochs', type=bounded(int, 1), default=10, metavar='N',
         help='train until every training image was seen N times, earlier runs included (default: %(default)s)')
@@ -179,7 +211,7 @@ def parse_convnet_flags(docstring, arguments=None):
     add('--restart', action='store_true',
         help='begin anew; what the run NAME wrote so far moves to NAME.1, NAME.2, ...')
     add('--predict', nargs='+', metavar='FILE', help='do not train; read these pictures of one digit each')
-    return parser.parse_args(arguments)
+    return parser
 
 
 def add_output_dir(parser):

@@ -1,10 +1,41 @@
 """On which device TensorFlow computes, and in which precision. To be imported within cli.quiet_start()."""
+import re
+import sys
+
 import tensorflow.compat.v1 as tf
 
 import utils
+from support import cli
 
 GPUS = tf.config.experimental.list_physical_devices('GPU')  # TensorFlow comments on the devices now, not in a session
 tf.logging.set_verbosity(tf.logging.ERROR)  # in a lesson on TensorFlow 1.x, deprecation warnings are no news
+
+
+def session(flags):
+    """Returns a tf.Session for the flags; remote_session: None, or what returns one on several machines.
+
+    Raises UserError for a device that is not there, or that has no bfloat16.
+    """
+    if flags.device != 'cpu' and not GPUS and cli.has_nvidia_gpu():
+        reasons = [line for line in cli.HELD_BACK if re.search('dlopen|dynamic library|cuInit|driver', line)]
+        print('warning: this machine has an NVIDIA GPU, but TensorFlow cannot use it and computes on the CPU{}; '
+              'docs/devices.md says what to install'.format(' ({})'.format(reasons[0].strip()) if reasons else ''),
+              file=sys.stderr)
+    if flags.bf16 and GPUS and flags.device != 'cpu':
+        raise utils.UserError('--bf16: TensorFlow has it for CPUs only; leave it out, or add --device cpu')
+    config = session_config(flags.device, flags.bf16)
+    config.device_count['CPU'] = flags.towers  # one logical CPU for each tower
+    return (flags.remote_session or tf.Session)(config=config)
+
+
+def training_devices(session, flags):
+    """Returns the names of the devices that train, as TensorFlow calls them, such as CPU:0: one for each tower."""
+    found = [re.match('/job:(.*)/replica:0/task:(.*)/device:(.*):(.*)', each.name).groups()
+             for each in session.list_devices() if each.device_type in ('CPU', 'GPU')]
+    kind = 'GPU' if any(kind == 'GPU' for _, _, kind, _ in found) else 'CPU'
+    found = sorted((int(number), int(task), job) for job, task, each, number in found if each == kind)
+    return ['{}{}:{}'.format('' if job == 'localhost' else '/job:{}/task:{}/'.format(job, task), kind, number)
+            for number, task, job in found[:flags.towers]]
 
 
 def session_config(device='auto', bf16=False):

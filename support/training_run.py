@@ -15,7 +15,8 @@ from tqdm import tqdm
 import utils
 from support import checkpoints, devices, event_logs, figures, outputs, pages, tables
 
-NOT_SETTINGS = {'epochs', 'name', 'output_dir', 'data_dir', 'device', 'bf16', 'restart', 'predict'}  # of the result
+NOT_SETTINGS = {'epochs', 'name', 'output_dir', 'data_dir', 'device', 'bf16', 'restart', 'predict',
+                'remote_session', 'wait'}  # of the result
 LOGS = ['train', 'validation', 'test']
 PROJECTOR_FILES = ['embedding.tsv', 'labels.tsv', 'sprite.png', 'projector_config.pbtxt']
 DIVERGED = 'diverged.json'  # beside the checkpoints: in which step, and with which learning rate
@@ -66,6 +67,7 @@ class TrainingRun:
             self.initial_kernels = session.run({variable.op.name[:-len('/weights')]: variable for variable in
                                                 tf.global_variables() if re.match('[^/]+/weights$', variable.op.name)
                                                 and variable.shape.ndims == 4})  # {layer: [h, w, in, out]}
+            print('Trains on {}\n'.format(', '.join(devices.training_devices(session, flags))))
             self._resume()
         except BaseException:
             self._lock.release()
@@ -125,6 +127,7 @@ class TrainingRun:
         tables.print_history(self.history)
 
     def _refuse_other_settings(self, prefix, saved):
+        saved = dict({'towers': 1}, **saved)  # before lesson 3 there was always one
         changed = {name for name, value in self._settings.items() if saved.get(name) != value}
         different = ['{} {} (now {})'.format('dataset' if name == 'dataset' else '--' + name.replace('_', '-'),
                                              *['on' if setting is True else 'off' if setting is False else setting

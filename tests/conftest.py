@@ -15,8 +15,8 @@ import utils  # noqa: E402
 from support import cli  # noqa: E402
 
 FIGURES = ['learned_kernels', 'activations', 'training_curve', 'confusion', 'mistakes']  # of lesson 2
-BOXES = {'data', 'conv1', 'pool1', 'conv2', 'pool2', 'fc', 'dropout', 'softmax_linear', 'loss', 'train', 'global_step',
-         'moving_average', 'evaluation', 'histograms', 'init', 'checkpoint'}  # of its graph in TensorBoard
+BOXES = {'data', 'conv1', 'pool1', 'conv2', 'pool2', 'fc', 'dropout', 'softmax_linear', 'loss', 'gradients', 'train',
+         'global_step', 'moving_average', 'evaluation', 'histograms', 'init', 'checkpoint'}  # of its graph in TensorBoard
 
 
 def pytest_addoption(parser):
@@ -32,6 +32,11 @@ def lesson1():
 @pytest.fixture(scope='session')
 def lesson2():
     return importlib.import_module('07_convnet_mnist')
+
+
+@pytest.fixture(scope='session')
+def lesson3():
+    return importlib.import_module('07_convnet_towers')
 
 
 @pytest.fixture(scope='session')
@@ -93,7 +98,8 @@ Result = collections.namedtuple('Result', 'returncode stdout stderr')
 def run_here(lesson, capfd, *arguments, check=0):
     """The same within this process and in a graph of its own, which saves the seconds of TensorFlow's import."""
     capfd.readouterr()
-    parse = cli.parse_filters_flags if lesson.__name__ == '07_basic_filters' else cli.parse_convnet_flags
+    parse = {'07_basic_filters': cli.parse_filters_flags, '07_convnet_mnist': cli.parse_convnet_flags,
+             '07_convnet_towers': cli.parse_towers_flags}[lesson.__name__]
     status = 0
     try:
         with lesson.tf.Graph().as_default(), cli.errors_in_one_line():

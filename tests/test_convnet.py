@@ -9,6 +9,7 @@ import scipy.special
 import scipy.stats
 
 import utils
+from support import cli
 
 VARIABLES = {  # name: shape; of the initial values with seed 0 the first and the sum of squares; inputs; scale
     'conv1/weights': ([5, 5, 1, 32], -0.026087852, 0.65272547, 25, 0.02),
@@ -228,8 +229,9 @@ def test_training_changes_the_variables_as_adam_does_and_evaluation_changes_noth
     global_step = tf.train.get_or_create_global_step()
     logits = lesson2.inference(network_images)['softmax_linear']
     cross_entropy = lesson2.loss(logits, labels)
-    train_op, _ = lesson2.training(cross_entropy, global_step, 1e-3, 0.9, 100)
-    gradients = tf.gradients(cross_entropy, tf.trainable_variables())
+    gradients = tf.gradients(cross_entropy, tf.trainable_variables(), gate_gradients=True)
+    flags = cli.parse_convnet_flags('', ['--lr-decay', '0.9'])
+    train_op, _ = lesson2.training(cross_entropy, gradients, global_step, flags, 100)
     ema_op, ema_getter = lesson2.moving_average(0.99, global_step)
     _, probabilities = lesson2.evaluation(network_images, ema_getter)
     feed = {images: dataset.images[:128], labels: dataset.labels[:128]}

@@ -19,12 +19,10 @@ def main(options):
     train = utils.read_mnist(flags.data_dir).train
     images, scaled, labels = lesson.placeholders()
     global_step = tf.train.get_or_create_global_step()
-    layers = lesson.inference(scaled, flags.keep_prob, global_step, flags.seed)
-    cross_entropy = lesson.loss(layers['softmax_linear'], labels)
-    train_op, summary = lesson.training(cross_entropy, global_step, flags.learning_rate, flags.lr_decay, 1)
+    layers, cross_entropy, train_op, summary = lesson.model(flags, scaled, labels, global_step, steps_per_epoch=1)
     trace = tf.RunOptions(trace_level=tf.RunOptions.FULL_TRACE)
     microseconds = collections.Counter()
-    with tf.Session(config=lesson.devices.session_config(flags.device, flags.bf16)) as session:
+    with lesson.devices.session(flags) as session:
         session.run(tf.global_variables_initializer())
         feed = {images: train.images[:flags.batch_size], labels: train.labels[:flags.batch_size]}
         for step in range(options.steps + 10):

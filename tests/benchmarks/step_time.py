@@ -36,11 +36,9 @@ def ours(precision, batch_size, steps):
                                              np.resize(data.train.labels, [steps * batch_size])))
     images, scaled, labels = lesson.placeholders()
     global_step = tf.train.get_or_create_global_step()
-    layers = lesson.inference(scaled, flags.keep_prob, global_step, flags.seed)
-    cross_entropy = lesson.loss(layers['softmax_linear'], labels)
-    train_op, summary = lesson.training(cross_entropy, global_step, flags.learning_rate, flags.lr_decay, steps)
+    _, cross_entropy, train_op, summary = lesson.model(flags, scaled, labels, global_step, steps)
     ema_op, _ = lesson.moving_average(flags.ema_decay, global_step)
-    session = tf.Session(config=lesson.devices.session_config(flags.device, flags.bf16))
+    session = lesson.devices.session(flags)
     session.run(tf.global_variables_initializer())
     with contextlib.redirect_stdout(sys.stderr):
         run = training_run.TrainingRun(session, flags, data).__enter__()
