@@ -1,0 +1,290 @@
+"""Lesson 3: towers in one process, judged by lesson 2; and several processes, judged by towers in one."""
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+import utils
+from conftest import ROOT, run_here, user_environment
+from support import cli, cluster, devices
+from test_training import all_variables, assert_equal_variables, assert_one_line, rows
+
+
+def weights_of(lesson, folder, name):
+    return all_variables(lesson.tf, os.path.join(str(folder), 'checkpoints', name))
+
+
+@pytest.fixture
+def lesson(capfd, convnet_flags):
+    """Runs a lesson on the small dataset; all it writes is under tmp_path, and no figures are drawn."""
+    def run(lesson, *arguments, **options):
+        return run_here(lesson, capfd, *convnet_flags, *arguments, **options)
+    return run
+
+
+@pytest.fixture
+def without_figures(monkeypatch, lesson2):
+    monkeypatch.setattr(lesson2.figures, 'plot_results', lambda *arguments: None)
+    monkeypatch.setattr(lesson2.pages, 'write_network_page', lambda *arguments: None)
+
+
+# ---- Towers in one process ------------------------------------------------------------------------
+
+def test_one_tower_is_lesson_2(lesson, lesson2, lesson3, tmp_path, without_figures):
+    expected = rows(lesson(lesson2, '--epochs', 2, '--name', 'one'))
+    found = rows(lesson(lesson3, '--epochs', 2, '--name', 'other', '--towers', 1))
+    assert found == expected and len(found) == 2
+    assert_equal_variables(weights_of(lesson2, tmp_path, 'other'), weights_of(lesson2, tmp_path, 'one'))
+
+
+@pytest.mark.parametrize('towers', [1, 2, 3])
+@pytest.mark.parametrize('batch_size', [3, 7, 128])
+def test_the_towers_gradients_add_up_to_those_of_the_whole_batch(lesson2, lesson3, mnist, monkeypatch, towers,
+                                                                 batch_size):
+    """Also with dropout, and where one tower has more images than another."""
+    tf = lesson2.tf
+    flags = cli.parse_towers_flags('', ['--towers', str(towers)])
+    monkeypatch.setattr(lesson2, 'training', lambda loss, gradients, *others: (gradients, tf.no_op()))
+    with tf.Graph().as_default(), lesson2.devices.session(flags) as session:
+        images, scaled, labels = lesson2.placeholders()
+        step = tf.constant(3)
+        _, loss, expected, _ = lesson2.model(flags, scaled, labels, step, 100)
+        with tf.variable_scope(tf.get_variable_scope(), reuse=True):
+            model = lesson3.towers_on(cluster.tower_devices(cluster.from_environment(), flags))
+            layers, tower_loss, found, _ = model(flags, scaled, labels, step, 100)
+        assert len(tf.trainable_variables()) == 8
+        session.run(tf.global_variables_initializer())
+        feed = {images: mnist.train.images[:batch_size], labels: mnist.train.labels[:batch_size]}
+        values = session.run([loss, tower_loss, expected, found, layers['fc']], feed)
+    assert values[1] == pytest.approx(values[0], rel=1e-5) and len(values[4]) == -(-batch_size // towers)
+    for one, other in zip(values[2], values[3]):
+        np.testing.assert_allclose(other, one, atol=1e-5 * np.abs(one).max())
+
+
+def test_each_tower_is_on_its_device_and_all_share_the_variables_of_the_first(lesson3, lesson2, monkeypatch):
+    tf = lesson2.tf
+    flags = cli.parse_towers_flags('', ['--towers', '3'])
+    monkeypatch.setattr(devices, 'GPUS', ['one', 'other'])
+    names = cluster.tower_devices(cluster.from_environment(), flags)
+    assert names == ['/GPU:0', '/GPU:1', '/GPU:0']
+    with tf.Graph().as_default() as graph, tf.device(names[0]):
+        images, scaled, labels = lesson2.placeholders()
+        lesson3.towers_on(names)(flags, scaled, labels, tf.train.get_or_create_global_step(), 100)
+        assert [variable.op.name for variable in tf.trainable_variables()] == [
+            layer + kind for layer in ('conv1', 'conv2', 'fc', 'softmax_linear') for kind in ('/weights', '/biases')]
+        for operation in graph.get_operations():
+            if operation.type in ('Conv2D', 'Conv2DBackpropFilter', 'MatMul', 'MaxPoolGrad'):
+                tower = int(operation.name[len('tower_')])
+                assert operation.device == '/device:' + names[tower][1:], operation.name
+            if operation.type in ('VariableV2', 'AddN', 'ApplyAdam') and 'tower_' not in operation.name:
+                assert operation.device == '/device:GPU:0', operation.name
+    flags.device = 'cpu'
+    assert cluster.tower_devices(cluster.from_environment(), flags) == ['/CPU:0', '/CPU:1', '/CPU:2']
+    assert cluster.tower_devices(cluster.Cluster(['a:1', 'b:2'], 0), flags) == [
+        '/job:worker/task:0/CPU:0', '/job:worker/task:1/CPU:0', '/job:worker/task:0/CPU:1']
+
+
+def test_two_towers_stop_and_go_on_and_their_number_is_a_setting(lesson, lesson2, lesson3, tmp_path, without_figures):
+    assert 'Trains on CPU:0, CPU:1\n' in lesson(lesson3, '--epochs', 1, '--name', 'parts').stdout
+    lesson(lesson3, '--epochs', 2, '--name', 'parts')
+    lesson(lesson3, '--epochs', 2, '--name', 'whole')
+    assert_equal_variables(weights_of(lesson2, tmp_path, 'parts'), weights_of(lesson2, tmp_path, 'whole'))
+    assert_one_line(lesson(lesson3, '--epochs', 3, '--name', 'parts', '--towers', 3, check=2), '--towers 2 (now 3)')
+    assert_one_line(lesson(lesson2, '--epochs', 3, '--name', 'parts', check=2), '--towers 2 (now 1)')
+
+
+def test_a_batch_with_fewer_images_than_towers(lesson, lesson3):
+    assert_one_line(lesson(lesson3, '--towers', 3, '--batch-size', 94, check=2), 'has 2 images', '--batch-size')
+
+
+def test_predict_reads_with_lesson_2(lesson, lesson2, lesson3, without_figures, mnist, tmp_path):
+    utils.Image.fromarray(255 - mnist.test.images[0]).resize((280, 280)).save(str(tmp_path / '7.png'))
+    lesson(lesson3, '--epochs', 1)
+    results = [lesson(each, '--name', 'convnet_towers', '--predict', tmp_path / '7.png') for each in (lesson2, lesson3)]
+    assert results[0].stdout == results[1].stdout
+
+
+# ---- An honest GPU path ---------------------------------------------------------------------------
+
+def test_a_gpu_that_tensorflow_cannot_use_is_one_warning(lesson, lesson2, without_figures, monkeypatch):
+    monkeypatch.setattr(cli, 'has_nvidia_gpu', lambda: True)
+    monkeypatch.setattr(cli, 'HELD_BACK', ['', 'W gpu_device.cc: Cannot dlopen some GPU libraries.'])
+    monkeypatch.setattr(devices, 'GPUS', [])
+    result = lesson(lesson2, '--epochs', 1)
+    (line,) = result.stderr.splitlines()
+    assert line.startswith('warning: ') and 'computes on the CPU (W gpu_device.cc: Cannot dlopen' in line
+    assert 'docs/devices.md' in line and 'Trains on CPU:0' in result.stdout
+    assert lesson(lesson2, '--device', 'cpu', '--epochs', 1).stderr == ''
+
+
+def test_a_driver_is_found_by_its_device_file_or_by_nvidia_smi(monkeypatch, tmp_path):
+    exists = os.path.exists
+    monkeypatch.setattr(cli.os.path, 'exists', lambda path: path != '/dev/nvidia0' and exists(path))
+    monkeypatch.setenv('PATH', str(tmp_path))
+    assert not cli.has_nvidia_gpu()
+    (tmp_path / 'nvidia-smi').write_text('#!/bin/sh\necho "GPU 0: NVIDIA H200 (UUID: GPU-1)"\n')
+    (tmp_path / 'nvidia-smi').chmod(0o755)
+    assert cli.has_nvidia_gpu()
+    (tmp_path / 'nvidia-smi').write_text('#!/bin/sh\necho "No devices were found"\n')
+    assert not cli.has_nvidia_gpu()
+
+
+def test_bf16_on_a_gpu_is_refused(lesson, lesson2, monkeypatch):
+    monkeypatch.setattr(devices, 'GPUS', ['one'])
+    assert_one_line(lesson(lesson2, '--bf16', check=2), '--bf16', '--device cpu')
+
+
+@pytest.mark.parametrize('level', [None, '0'])
+def test_operations_are_deterministic_unless_the_user_says_otherwise(monkeypatch, level):
+    if level:
+        monkeypatch.setenv('TF_CPP_MIN_LOG_LEVEL', level)
+    monkeypatch.setenv('TF_CUDNN_DETERMINISTIC', '0')
+    monkeypatch.delenv('TF_DETERMINISTIC_OPS', raising=False)
+    with cli.quiet_start():
+        pass
+    assert os.environ['TF_DETERMINISTIC_OPS'] == '1' and os.environ['TF_CUDNN_DETERMINISTIC'] == '0'
+
+
+# ---- Several processes ----------------------------------------------------------------------------
+
+@pytest.fixture
+def addresses():
+    with contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(3)]
+        for each in sockets:
+            each.bind(('127.0.0.1', 0))
+        return ['127.0.0.1:{}'.format(each.getsockname()[1]) for each in sockets]
+
+
+@pytest.fixture
+def start(convnet_flags):
+    """Starts a member of a cluster, or with no addresses a run of its own; what still runs at the end is killed."""
+    processes = []
+
+    def start(addresses, index, *flags, on_one_core=False):
+        config = json.dumps({'cluster': {'worker': addresses}, 'task': {'type': 'worker', 'index': index}})
+        processes.append(subprocess.Popen(
+            [sys.executable, os.path.join(ROOT, '07_convnet_towers.py')] + list(map(str, (*convnet_flags, *flags))),
+            env=user_environment({'TF_CONFIG': config if addresses else ''}), stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE, universal_newlines=True, preexec_fn=(
+                lambda: os.sched_setaffinity(0, [sorted(os.sched_getaffinity(0))[index % os.cpu_count()]])
+            ) if on_one_core else None))
+        return processes[-1]
+    yield start
+    for process in processes:
+        process.kill()
+        process.communicate()
+
+
+def result_of(process, check=0, seconds=90):
+    stdout, stderr = process.communicate(timeout=seconds)
+    assert process.returncode == check, stdout + stderr
+    return subprocess.CompletedProcess([], process.returncode, stdout, stderr)
+
+
+def read_until(process, text):
+    for line in process.stdout:
+        if text in line:
+            return
+    raise AssertionError(process.stderr.read())
+
+
+@pytest.fixture
+def two_towers(lesson, lesson2, lesson3, tmp_path, without_figures):
+    """The variables after four epochs in one process."""
+    lesson(lesson3, '--epochs', 4, '--name', 'whole')
+    return weights_of(lesson2, tmp_path, 'whole')
+
+
+@pytest.mark.parametrize('count, on_one_core', [(2, False), (3, False), pytest.param(2, True, marks=pytest.mark.skipif(
+    not hasattr(os, 'sched_setaffinity'), reason='only Linux lets a process choose its cores'))])
+def test_processes_give_what_towers_in_one_process_give(lesson2, start, addresses, tmp_path, count, on_one_core):
+    """On the same number of cores: it decides in which order TensorFlow's convolutions add up."""
+    flags = ['--epochs', 1, '--towers', count]
+    expected = rows(result_of(start([], 0, *flags, '--name', 'here', on_one_core=on_one_core)))
+    chief = start(addresses[:count], 0, *flags, on_one_core=on_one_core)
+    read_until(chief, 'Waiting for worker 1')  # the workers are late
+    workers = [start(addresses[:count], index, *flags, on_one_core=on_one_core) for index in range(1, count)]
+    result = result_of(chief)
+    assert rows(result) == expected and len(expected) == 1 and result.stderr == ''
+    assert all(result_of(worker).stdout.endswith(': done\n') for worker in workers)
+    assert_equal_variables(weights_of(lesson2, tmp_path, 'convnet_towers'), weights_of(lesson2, tmp_path, 'here'))
+
+
+@pytest.mark.parametrize('victim', [0, 1])
+def test_a_killed_process_and_the_same_command_again(start, addresses, two_towers, lesson2, tmp_path, victim):
+    addresses = addresses[:2]
+    worker = start(addresses, 1, '--epochs', 50)
+    chief = start(addresses, 0, '--epochs', 50)
+    read_until(chief, '    2   ')
+    (chief, worker)[victim].kill()
+    if victim == 1:
+        result = result_of(chief, check=2, seconds=60)
+        assert 'worker 1 ({}) does not answer'.format(addresses[1]) in result.stderr
+        assert result.stderr.count('\n') == 1 and 'the same command' in result.stderr
+        worker = start(addresses, 1, '--epochs', 4)
+    chief.wait()
+    chief = start(addresses, 0, '--epochs', 4)
+    assert 'Continuing from' in result_of(chief).stdout
+    result_of(worker)  # the one that was there all the time, if the chief was killed
+    assert_equal_variables(weights_of(lesson2, tmp_path, 'convnet_towers'), two_towers)
+
+
+def test_a_worker_that_hangs(start, addresses):
+    worker, chief = [start(addresses[:2], index, '--epochs', 50) for index in (1, 0)]
+    read_until(chief, '    1   ')
+    worker.send_signal(signal.SIGSTOP)
+    result = result_of(chief, check=2, seconds=60)
+    assert 'worker 1 ({}) does not answer'.format(addresses[1]) in result.stderr and result.stderr.count('\n') == 1
+
+
+def test_a_worker_ends_when_no_chief_comes_back(start, addresses):
+    worker = start(addresses[:2], 1, '--wait', 2)
+    assert_one_line(result_of(worker, check=2), 'the chief, ' + addresses[0], '2 seconds')
+
+
+def test_a_chief_ends_when_no_worker_comes(start, addresses):
+    result = result_of(start(addresses, 0, '--wait', 1), check=2)
+    assert_one_line(result, 'worker 1 ({}), worker 2 ({}) did not answer'.format(*addresses[1:]))
+
+
+@pytest.mark.parametrize('flags, complaint', [(['--towers', 3], '--towers: 2 on the chief'),
+                                              (['--seed', 5], '--seed: 0 on the chief')])
+def test_machines_with_different_flags(start, addresses, flags, complaint):
+    worker, chief = start(addresses[:2], 1, *flags), start(addresses[:2], 0)
+    for process in chief, worker:
+        assert_one_line(result_of(process, check=2), complaint, 'give all machines the same')
+
+
+def test_a_port_in_use(start, addresses):
+    with socket.socket() as occupied:
+        occupied.bind(('127.0.0.1', 0))
+        occupied.listen(1)
+        address = '127.0.0.1:{}'.format(occupied.getsockname()[1])
+        assert_one_line(result_of(start([addresses[0], address], 1), check=2), address, 'in use')
+
+
+@pytest.mark.parametrize('text, complaint', [
+    ('{', 'expected {"cluster"'), ('[]', 'expected {"cluster"'), ('{"cluster": {}}', 'expected {"cluster"'),
+    ('{"cluster": {"worker": ["a:1", "b:1"]}, "task": {"type": "worker", "index": 2}}', 'expected'),
+    ('{"cluster": {"worker": ["a:1", "b:1"]}, "task": {"type": "worker", "index": "0"}}', 'expected'),
+    ('{"cluster": {"worker": ["a:1", "a:1"]}, "task": {"type": "worker", "index": 0}}', 'expected'),
+    ('{"cluster": {"worker": ["a", "b"]}, "task": {"type": "worker", "index": 0}}', 'expected'),
+    ('{"cluster": {"worker": ["a:1"], "ps": ["b:1"]}, "task": {"type": "worker", "index": 0}}', 'expected'),
+    ('{"cluster": {"worker": ["localhost:1", "b.invalid:1"]}, "task": {"type": "worker", "index": 0}}',
+     'b.invalid:1 cannot be found')])
+def test_a_wrong_tf_config(lesson, lesson3, monkeypatch, text, complaint):
+    monkeypatch.setenv('TF_CONFIG', text)
+    assert_one_line(lesson(lesson3, check=2), 'TF_CONFIG: ', complaint)
+
+
+def test_nothing_listens_without_tf_config(lesson, lesson3, monkeypatch, without_figures):
+    monkeypatch.setattr(cluster.tf.train, 'Server', None)
+    monkeypatch.setattr(socket.socket, 'bind', None)
+    lesson(lesson3, '--epochs', 1)
