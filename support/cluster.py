@@ -207,7 +207,11 @@ def compare_greetings(cluster, flags, workers):
         greetings = {index: mailbox(index)[0] for index, _ in workers}
         with devices.session(flags) as session:
             for index, address in workers:
-                other = json.loads(read_greeting(session, greetings[index]))
+                try:
+                    other = json.loads(read_greeting(session, greetings[index]))
+                except tf.errors.InvalidArgumentError:  # 1.15 does not understand what 2.21 says
+                    raise utils.UserError('worker {} ({}) runs another TensorFlow than {}, the chief\'s; install the '
+                                          'same on all machines'.format(index, address, tf.__version__))
                 for name in own:
                     if other.get(name) != own[name]:
                         message = '{}: {} on the chief ({}), {} on worker {} ({}); give all machines the same'.format(
