@@ -24,7 +24,7 @@ with cli.quiet_start():
 def towers_on(tower_devices):
     """Returns a function with the arguments and results of lesson2.model, for one tower on each of these devices."""
     def model(flags, images, labels, global_step, steps_per_epoch):
-        batch_size = tf.shape(labels)[0]
+        batch_size = tf.size(labels, name='batch_size')
         towers = []
         for number, device in enumerate(tower_devices):
             part = slice(number, None, len(tower_devices))  # with 2 towers, images 0, 2, 4, ... and 1, 3, 5, ...

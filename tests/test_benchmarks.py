@@ -72,3 +72,10 @@ def test_accuracy(tmp_path, small_data):
     mean, deviation = map(float, mean.split('±'))
     assert 0.1 <= mean <= 1 and 0 < deviation < 0.5
     assert len(os.listdir(str(tmp_path / 'runs' / 'checkpoints'))) == 2
+
+
+def test_towers():
+    stdout, _ = benchmark('towers.py', '--batch-size', 4, '--steps', 2, '--rounds', 1)
+    for name in 'towers: 1 in one process', 'towers: 4 in one process', 'towers: 2, two processes of one core':
+        assert figures_of(stdout, name)[0] > 0
+    assert 26 < figures_of(stdout, 'between two processes, each step')[0] < 40  # MB: the weights, and their gradients

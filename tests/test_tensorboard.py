@@ -5,6 +5,7 @@ README's screenshots come from here:
 
     python -m pytest tests/test_tensorboard.py --screenshots docs --logs graphs
 """
+import contextlib
 import os
 import re
 import shutil
@@ -43,6 +44,13 @@ def logs(request, tmp_path_factory, small_data, lesson2):
 
 @pytest.fixture(scope='module')
 def address(logs):
+    with tensorboard(logs) as address:
+        yield address
+
+
+@contextlib.contextmanager
+def tensorboard(logs):
+    """Starts TensorBoard, and yields its address."""
     folder, name = os.path.split(os.path.abspath(logs))
     process = subprocess.Popen([sys.executable, '-m', 'tensorboard.main', '--logdir', name, '--host', '127.0.0.1',
                                 '--port', '0'], cwd=folder, stderr=subprocess.PIPE, universal_newlines=True,
@@ -78,7 +86,7 @@ def browser(tmp_path_factory):
 @pytest.fixture
 def page(browser, address):
     """Opens one of TensorBoard's pages; returns a function that finds visible elements, and waits for them."""
-    def open_page(name):
+    def open_page(name, address=address):
         browser.get('about:blank')
         browser.get(address + '#' + name)
 
@@ -128,6 +136,16 @@ def test_the_graph_has_the_boxes_of_the_lecture_and_conv1_opens(page, browser, s
     inside = find('g.node[data-name^="conv1/"]', lambda found: len(found) >= 3)
     assert {'conv1/weights', 'conv1/biases', 'conv1/Conv2D'} <= names(inside)
     assert {name for name in names(find('g.node[data-name]')) if '/' not in name} == SHOWN_BOXES
+
+
+def test_the_graph_of_two_towers(page, screenshot, small_data, lesson3, tmp_path):
+    run_once(lesson3, '--epochs', 1, '--data-dir', small_data, '--output-dir', tmp_path)
+    in_towers = {'pool1', 'pool2', 'dropout', 'loss', 'gradients'}
+    boxes = SHOWN_BOXES - in_towers | {'tower_0', 'tower_1', 'sum', 'batch_size'}
+    with tensorboard(str(tmp_path / 'graphs')) as address:
+        nodes = page('graphs', address)('g.node[data-name]', lambda found: len(found) >= len(boxes))
+        assert names(nodes) == boxes
+        screenshot('tensorboard_towers.png')
 
 
 def test_the_scalars_show_the_runs(page, browser, screenshot):
