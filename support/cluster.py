@@ -81,6 +81,7 @@ def check_batches(flags, dataset_size):
 def start_server(cluster, flags):
     config = devices.session_config(flags.device, flags.bf16)
     config.device_count['CPU'] = -(-flags.towers // len(cluster.addresses))
+    config.inter_op_parallelism_threads = 2  # the chief's own tower must not hold up what the others wait for
     try:
         with contextlib.closing(socket.socket()) as probe:  # TensorFlow would share a port that is in use
             if os.name != 'nt':  # elsewhere, a port that was in use a moment ago would count as in use

@@ -22,8 +22,6 @@ WEIGHTS = 3274634
 
 def prepare(stack, towers, machines, cores, batch_size):
     """Returns a function that trains so many steps on digits that lie ready in memory. stack: an ExitStack."""
-    import utils
-    from support import cli, cluster
     flags = ['--towers', str(towers), '--batch-size', str(batch_size)]
     addresses = free_addresses(machines) if machines > 1 else []
     for index in range(1, machines):
@@ -31,8 +29,8 @@ def prepare(stack, towers, machines, cores, batch_size):
         stack.callback(worker.wait)
     pin(0, cores)
     lesson3 = importlib.import_module('07_convnet_towers')
-    lesson2, tf = lesson3.lesson2, lesson3.tf
-    flags, members = cli.parse_towers_flags('', flags), cluster.Cluster(addresses, 0)
+    lesson2, tf, cluster, utils = lesson3.lesson2, lesson3.tf, lesson3.cluster, lesson3.utils
+    flags, members = lesson3.cli.parse_towers_flags('', flags), cluster.Cluster(addresses, 0)
     stack.enter_context(cluster.chief(members, flags))
     devices = cluster.tower_devices(members, flags)
     digits = utils.read_mnist(flags.data_dir).train
@@ -90,10 +88,10 @@ def main(flags):
     times = rounds.compete(__file__, dict(one_process, **one_core), flags.steps, flags.rounds)
     print('\nms for a step of {} images, the median of {} rounds\n'.format(flags.batch_size, flags.rounds))
     for name, (seconds, _) in times.items():
-        print('{:30}{:8.1f}'.format('towers: ' + name, 1e3 * seconds))
+        print('{:36}{:8.1f}'.format('towers: ' + name, 1e3 * seconds))
     sent = bytes_per_step(one_core['2, two processes of one core'], flags.steps)
     one, two = [times[name][0] for name in one_core]
-    print('\nbetween two processes, each step    {:6.1f} MB, of which weights {:.1f}, gradients {:.1f}'.format(
+    print('\nbetween two processes, each step {:10.1f} MB, of which weights {:.1f}, gradients {:.1f}'.format(
         sent / 1e6, 4 * WEIGHTS / 1e6, 4 * WEIGHTS / 1e6))
     print('\n{:>10}{:>16}{:>16}{:>12}'.format('Gbit/s', 'ms on the cable', 'two machines', 'one / two'))
     for speed in GIGABITS:
