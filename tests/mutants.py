@@ -14,11 +14,11 @@ import tempfile
 import time
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-L1, L2 = '07_basic_filters.py', '07_convnet_mnist.py'
+L1, L2, L3 = '07_basic_filters.py', '07_convnet_mnist.py', '07_convnet_towers.py'
 K, U = 'kernels.py', 'utils.py'
 CHECKPOINTS, RUN, LOGS = 'support/checkpoints.py', 'support/training_run.py', 'support/event_logs.py'
 FIGURES, TABLES, OUTPUTS, CLI = 'support/figures.py', 'support/tables.py', 'support/outputs.py', 'support/cli.py'
-EMA = 'support/moving_average.py'
+EMA, CLUSTER = 'support/moving_average.py', 'support/cluster.py'
 
 FAULTS = [  # name, file, text, replacement; file of tests, which of them (as pytest -k takes it)
     # Kernels
@@ -104,6 +104,24 @@ FAULTS = [  # name, file, text, replacement; file of tests, which of them (as py
      'moving_average'),
     ('conv1 by hand learns', L2, 'hand_coded_kernels, trainable=False)', 'hand_coded_kernels)', 'training',
      'hand_coded'),
+    # Several devices
+    ('a mean of means', L3, 'tf.reduce_sum(cross_entropies) / tf.cast(batch_size, tf.float32)',
+     'tf.reduce_mean(cross_entropies) / 2', 'towers', 'gradients'),
+    ('all towers get the first rows of the mask', L3, 'return fc * mask[part]', 'return fc * mask[:tf.shape(fc)[0]]',
+     'towers', 'gradients'),
+    ('weights change while others need them', L2, 'tf.trainable_variables(), gate_gradients=True)',
+     'tf.trainable_variables())', 'towers', 'one_tower'),
+    ('all towers on the first device', L3, 'with tf.device(device), tf.name_scope', 'with tf.name_scope', 'towers',
+     'its_device'),
+    ('the number of towers is no setting', RUN, "'remote_session', 'wait'}", "'remote_session', 'wait', 'towers'}",
+     'towers', 'go_on'),
+    ('a port that is in use is shared', CLUSTER, 'probe.bind((', 'str((', 'towers', 'port'),
+    ('a closed session waits for the dead', CLUSTER, "    def close(self):", "    def close_no_more(self):", 'towers',
+     'killed'),
+    ('a hung worker is waited for', CLUSTER, '1000 * TIMEOUT', '0', 'towers', 'hangs'),
+    ('seeds are not compared', CLUSTER, "'--seed': flags.seed,", '', 'towers', 'different'),
+    ('bfloat16 on a GPU', 'support/devices.py', 'if flags.bf16 and GPUS', 'if flags.bf16 and not GPUS', 'towers',
+     'bf16'),
     # What is kept
     ('a setting is forgotten', RUN, "'remote_session', 'wait'}", "'remote_session', 'wait', 'keep_prob'}", 'training',
      'other_settings'),

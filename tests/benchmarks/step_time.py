@@ -69,7 +69,7 @@ def memory_digits(batch_size, steps):
 
 
 def keras(precision, batch_size, steps):
-    os.environ['KERAS_BACKEND'] = 'tensorflow'
+    os.environ.update(KERAS_BACKEND='tensorflow', TF_DETERMINISTIC_OPS='0')  # Keras sets no seeds
     from support import cli
     with cli.quiet_start():
         import keras
