@@ -99,7 +99,7 @@ def run_here(lesson, capfd, *arguments, check=0):
     """The same within this process and in a graph of its own, which saves the seconds of TensorFlow's import."""
     capfd.readouterr()
     parse = {'07_basic_filters': cli.parse_filters_flags, '07_convnet_mnist': cli.parse_convnet_flags,
-             '07_convnet_towers': cli.parse_towers_flags}[lesson.__name__]
+             'edited_convnet': cli.parse_convnet_flags, '07_convnet_towers': cli.parse_towers_flags}[lesson.__name__]
     status = 0
     try:
         with lesson.tf.Graph().as_default(), cli.errors_in_one_line():
