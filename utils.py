@@ -133,31 +133,31 @@ def augment(images, pixels, random):
     shifts the image by about `pixels`; the next stretch, shear and rotate it; the shortest bend it.
     random: a numpy RandomState.
     """
-    _, height, width = images.shape
-    rows, columns = [np.arange(size, dtype=np.float32) for size in (height, width)]
-    waves_y, waves_x = [np.cos(np.pi / len(axis) * np.outer(axis + 0.5, np.arange(4, dtype=np.float32)))
+    count, height, width = images.shape
+    rows, columns = np.arange(height, dtype=np.float32), np.arange(width, dtype=np.float32)
+    waves_y, waves_x = [np.cos(np.pi / len(axis) * np.outer(np.arange(4, dtype=np.float32), axis + 0.5))
                         for axis in (rows, columns)]
     scale = pixels / (1 + np.arange(4)[:, np.newaxis] + np.arange(4))  # the shorter the wave, the smaller
-    amplitudes = (random.normal(size=[len(images), 2, 4, 4]) * scale).astype(np.float32)
-    dy, dx = np.moveaxis(waves_y @ amplitudes @ waves_x.T, 1, 0)
+    amplitudes = (random.normal(size=[2, count, 4, 4]) * scale).astype(np.float32)
+    dy, dx = waves_y.T @ amplitudes @ waves_x
     return (bilinear_sample(images, rows[:, np.newaxis] + dy, columns + dx) + 0.5).astype(np.uint8)
 
 
 def bilinear_sample(images, y, x):
     """Bilinear interpolation of images [n, h, w] at fractional coordinates y, x [n, h, w] -> float32 [n, h, w].
 
-    Coordinates are clamped to the border.
-    """
+    Coordinates are clamped to the border."""
     count, height, width = images.shape
     y, x = np.clip(y, 0, height - 1.001), np.clip(x, 0, width - 1.001)
     top, left = y.astype(np.int32), x.astype(np.int32)
-    y -= top  # from here on the fractions
-    x -= left
-    corner = (np.arange(count)[:, np.newaxis, np.newaxis] * height + top) * width + left
+    y, x = y - top.astype(np.float32), x - left.astype(np.float32)  # from here on the fractions
+    corner = (top * width + left).astype(np.intp) + height * width * np.arange(count)[:, np.newaxis, np.newaxis]
     flat = images.ravel().astype(np.float32)
-    above = flat[corner] * (1 - x) + flat[corner + 1] * x
-    below = flat[corner + width] * (1 - x) + flat[corner + width + 1] * x
-    return above * (1 - y) + below * y
+    top_left, top_right, bottom_left, bottom_right = [  # mode: all indices are valid, so take need not check them
+        flat[shift:].take(corner, mode='clip') for shift in (0, 1, width, width + 1)]
+    above = top_left + (top_right - top_left) * x
+    below = bottom_left + (bottom_right - bottom_left) * x
+    return above + (below - above) * y
 
 
 def batches(dataset, batch_size, augment_pixels, seed, epoch, start_batch=0):

@@ -74,8 +74,8 @@ FAULTS = [  # name, file, text, replacement; file of tests, which of them (as py
     ('an epoch entered one batch late', U, 'range(start_batch * batch_size,', 'range((start_batch + 1) * batch_size,',
      'convnet', 'middle or every_training'),
     ('displacements half as large', U, 'scale = pixels /', 'scale = pixels / 2 /', 'convnet', 'displacements'),
-    ('interpolation with x and y swapped', U, 'return above * (1 - y) + below * y',
-     'return above * (1 - x) + below * x', 'convnet', 'bilinear'),
+    ('interpolation with x and y swapped', U, 'return above + (below - above) * y',
+     'return above + (below - above) * x', 'convnet', 'bilinear'),
     ('own digits centred by their box', U, '(digit.sum(axis=axis) * np.arange(side)).sum() / mass', '(side - 1) / 2',
      'own_digits', 'photo or form'),
     # The network and its training
