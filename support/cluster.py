@@ -184,6 +184,7 @@ def lost(workers):
     return '{} does not answer any more; start the same command there and here, and the training continues from ' \
            'the last checkpoint'.format(names_of(silent or workers, ' or '))
 
+
 def names_of(workers, separator):
     return separator.join('worker {} ({})'.format(*worker) for worker in workers)
 

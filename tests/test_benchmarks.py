@@ -3,6 +3,8 @@ import os
 import subprocess
 import sys
 
+import pytest
+
 from conftest import ROOT, user_environment
 
 
@@ -69,8 +71,9 @@ def test_accuracy(tmp_path, small_data):
                           '--output-dir', tmp_path / 'runs')
     recipe, images, mean = [cell.strip() for cell in stdout.splitlines()[-1].strip('|').split('|')]
     assert (recipe, images) == ('default', 'test')
-    mean, deviation = map(float, mean.split('±'))
+    mean, deviation, standard_error = map(float, mean.strip(')').replace('(', '±').split('±'))
     assert 0.1 <= mean <= 1 and 0 < deviation < 0.5
+    assert standard_error == pytest.approx(deviation / 2 ** 0.5, abs=1e-4)
     assert len(os.listdir(str(tmp_path / 'runs' / 'checkpoints'))) == 2
 
 

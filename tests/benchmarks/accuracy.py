@@ -1,4 +1,4 @@
-"""Accuracy of lesson 2 by epoch: mean and standard deviation over several seeds, as Markdown.
+"""Accuracy of lesson 2 by epoch, as Markdown: mean ± standard deviation over seeds (standard error of the mean).
 
     python tests/benchmarks/accuracy.py --seeds 5 --epochs 10
     python tests/benchmarks/accuracy.py --seeds 3 --epochs 10 --recipes default hand-coded course
@@ -44,10 +44,12 @@ def run_seed(recipe, seed, options, flags):
     return accuracies
 
 
-def mean_and_deviation(values):
+def mean_and_spread(values):
+    """The mean; of several values also their standard deviation, and in brackets the standard error of the mean."""
     text = '{:.4f}'.format(statistics.mean(values))
     if len(values) > 1:
-        text += ' ± {:.4f}'.format(statistics.stdev(values))
+        deviation = statistics.stdev(values)
+        text += ' ± {:.4f} ({:.5f})'.format(deviation, deviation / len(values) ** 0.5)
     return text.replace('0.', '.')
 
 
@@ -58,7 +60,7 @@ def main(options, flags):
         runs = [run_seed(recipe, seed, options, flags) for seed in range(options.seeds)]
         for images in 'validation', 'test':
             lines.append('| {} | {} | {} |'.format(recipe, images, ' | '.join(
-                mean_and_deviation([run[epoch][images] for run in runs]) for epoch in shown)))
+                mean_and_spread([run[epoch][images] for run in runs]) for epoch in shown)))
     print('\n'.join(lines))
 
 
