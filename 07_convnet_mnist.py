@@ -39,7 +39,7 @@ IMAGE_SIZE = 28  # height and width of an image, in pixels
 # ---- The network: one function for each kind of layer, one variable scope for each layer ------------------
 
 def conv_relu(images, filters, name, initializer, trainable=True):
-    """Convolution with so many kernels, biases, relu: images [n, h, w, c] -> activations [n, h, w, filters]."""
+    """Convolution with `filters` kernels, biases, relu: images [n, h, w, c] -> activations [n, h, w, filters]."""
     # In the scope conv1, 'weights' becomes conv1/weights. The scope's initializer gives its variables their values.
     with tf.variable_scope(name, initializer=initializer):
         # height, width, input channels, output channels
@@ -134,7 +134,7 @@ def training(cross_entropy, gradients, global_step, flags, steps_per_epoch):
     """Returns the op of a training step, by the gradients of the trainable variables; and a summary for TensorBoard."""
     with tf.name_scope('train'):
         rate = tf.train.exponential_decay(flags.learning_rate, global_step, steps_per_epoch, flags.lr_decay,
-                                          staircase=True)
+                                          staircase=True)  # constant within an epoch
         # Adam changes each trainable variable a little, against the gradient of the loss, so that the loss falls.
         train_op = tf.train.AdamOptimizer(rate).apply_gradients(zip(gradients, tf.trainable_variables()), global_step)
         return train_op, tf.summary.merge([tf.summary.scalar('loss', cross_entropy),
@@ -187,7 +187,7 @@ def model(flags, images, labels, global_step, steps_per_epoch):
 
 def run_training(flags, data, model=model):
     """Trains until every training image has been seen flags.epochs times. Evaluates after each epoch, on validation
-    images, by which settings may be chosen, and on test images, which are for the report alone.
+    images, by which settings may be chosen, and on test images, for the report alone. model: lesson 3 has its own.
     """
     steps_per_epoch = math.ceil(len(data.train.labels) / flags.batch_size)  # the last batch may be smaller
     # The graph. These calls add operations to it; nothing is computed yet.

@@ -3,9 +3,9 @@
     python 07_convnet_towers.py --towers 2 --epochs 10
     tensorboard --logdir graphs
 
-A tower is a copy of the network on a device of its own. Each tower computes the gradients of the loss for its part
-of the batch; their sum is the gradient of the whole batch, by which Adam changes the variables, once for all towers.
-This is called data parallelism.
+A tower is the network once more, usually on a device of its own. Each tower computes the gradients of the loss for its
+part of the batch; their sum is the gradient of the whole batch, by which Adam changes the variables. These exist once,
+for all towers. This is called data parallelism. With TF_CONFIG, towers are on several machines: see docs/devices.md.
 """
 import importlib
 
@@ -22,38 +22,39 @@ with cli.quiet_start():
 
 
 def towers_on(tower_devices):
-    """Returns a function with the arguments and results of lesson2.model, for one tower on each of these devices."""
+    """Returns a replacement for lesson2.model, which builds one tower on each of these devices."""
     def model(flags, images, labels, global_step, steps_per_epoch):
         batch_size = tf.size(labels, name='batch_size')
-        towers = []
+        tower_layers, losses, gradients = [], [], []
         for number, device in enumerate(tower_devices):
             part = slice(number, None, len(tower_devices))  # with 2 towers, images 0, 2, 4, ... and 1, 3, 5, ...
 
-            def drop(fc):  # all towers draw the same mask, for the whole batch; each takes the rows of its images
+            def drop(fc):  # each tower takes its rows of one mask, so that no two images of a batch have the same
                 mask = lesson2.dropout(tf.ones([batch_size, fc.shape[1]]), flags.keep_prob, flags.seed, global_step)
                 return fc * mask[part]
 
-            # The first tower creates the variables. With reuse, the others share them, as the evaluation does.
-            with tf.device(device), tf.name_scope('tower_{}'.format(number)), \
-                    tf.variable_scope(tf.get_variable_scope(), reuse=number > 0):
-                layers = lesson2.inference(images[part], drop, flags.seed, flags.init_stddev,
-                                           flags.conv1 == 'hand-coded')
-                loss = loss_of_part(layers['softmax_linear'], labels[part], batch_size)
-                gradients = tf.gradients(loss, tf.trainable_variables(), gate_gradients=True)
-                towers.append((layers, loss, gradients))
-        layers, losses, gradients = zip(*towers)
+            with tf.name_scope('tower_{}'.format(number)):
+                tower_images, tower_labels = images[part], labels[part]  # before tf.device: only these are sent there
+                # The first tower creates the variables. With reuse, the others share them, as the evaluation does.
+                with tf.device(device), tf.variable_scope(tf.get_variable_scope(), reuse=number > 0):
+                    layers = lesson2.inference(tower_images, drop, flags.seed, flags.init_stddev,
+                                               flags.conv1 == 'hand-coded')
+                    loss = loss_of_part(layers['softmax_linear'], tower_labels, batch_size)
+                    gradients.append(tf.gradients(loss, tf.trainable_variables(), gate_gradients=True))
+            tower_layers.append(layers)
+            losses.append(loss)
         with tf.name_scope('sum'):
             cross_entropy = tf.add_n(losses)
-            sums = [tf.add_n(parts) for parts in zip(*gradients)]  # always in the order of the towers
-        return (layers[0], cross_entropy) + lesson2.training(cross_entropy, sums, global_step, flags,
-                                                                 steps_per_epoch)
+            sums = [tf.add_n(parts) for parts in zip(*gradients)]  # in a fixed order, so that each run rounds alike
+        train_op, summary = lesson2.training(cross_entropy, sums, global_step, flags, steps_per_epoch)
+        return tower_layers[0], cross_entropy, train_op, summary
     return model
 
 
 def loss_of_part(logits, labels, batch_size):
     """The cross-entropies of a part of a batch, divided by the size of the whole batch: logits [n, 10], labels [n].
 
-    The sum of the parts is the mean over the batch. A mean of the towers' means is not if one has fewer images.
+    The sum of the towers' losses is the mean over the batch. The mean of their means is not, if one has fewer images.
     """
     with tf.name_scope('loss'):
         cross_entropies = tf.nn.sparse_softmax_cross_entropy_with_logits(logits=logits, labels=labels)
@@ -61,17 +62,17 @@ def loss_of_part(logits, labels, batch_size):
 
 
 def main(flags):
-    members = cluster.from_environment()
+    tf_config = cluster.from_environment()
     if flags.predict:
         lesson2.predict(flags)
-    elif members.index > 0:
-        cluster.serve(members, flags)
+    elif tf_config.index > 0:
+        cluster.serve(tf_config, flags)  # lends its devices to the machine with index 0, the chief
     else:
         data = utils.read_mnist(flags.data_dir, lesson2.IMAGE_SIZE)
         cluster.check_batches(flags, len(data.train.labels))
-        with cluster.chief(members, flags):
-            tower_devices = cluster.tower_devices(members, flags)
-            with tf.device(tower_devices[0]):
+        with cluster.chief(tf_config, flags):
+            tower_devices = cluster.tower_devices(tf_config, flags)
+            with tf.device(tower_devices[0]):  # here are the variables, Adam and the evaluation
                 lesson2.run_training(flags, data, towers_on(tower_devices))
 
 

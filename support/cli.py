@@ -168,7 +168,8 @@ def parse_towers_flags(docstring, arguments=None):
     parser.add_argument('--towers', type=bounded(int, 1, 64), default=2, metavar='N',
                         help='copies of the network, each for its part of a batch (default: %(default)s)')
     parser.add_argument('--wait', type=bounded(int, 1), default=600, metavar='SECONDS',
-                        help='with TF_CONFIG: how long to wait for the other machines (default: %(default)s)')
+                        help='how long to wait for the other machines in TF_CONFIG, see docs/devices.md '
+                             '(default: %(default)s)')
     return parser.parse_args(arguments)
 
 

@@ -97,8 +97,9 @@ def start_server(cluster, flags):
 
 def greeting(cluster, flags):
     """What must be equal on all machines."""
+    gpus = 0 if flags.device == 'cpu' else len(devices.GPUS)
     return json.dumps({'the addresses in TF_CONFIG': cluster.addresses, '--towers': flags.towers, '--seed': flags.seed,
-                       'TensorFlow': tf.__version__}, sort_keys=True)
+                       'GPUs': gpus, 'TensorFlow': tf.__version__}, sort_keys=True)
 
 
 def mailbox(index):
