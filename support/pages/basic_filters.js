@@ -1,28 +1,22 @@
 const GREY = [0.2989, 0.587, 0.114];  // tf.image.rgb_to_grayscale's weights
-const CHANNELS = ['red', 'green', 'blue'];
 
-let picture;        // {rgb, grey}: values from 0 to 1, as in lesson 1
-let pictureName = data.image_name;
-let matrix = [];    // the kernel's rows
-let output;         // what conv2d makes of the picture
-let pixel = {row: 0, column: 0};  // the output pixel that is explained
+let picture;  // {name, rgb, grey}: its name on the command line, and values from 0 to 1, as in lesson 1
+let matrix;   // the kernel's rows
+let output;   // what conv2d makes of the picture
+let pixel;    // {row, column}: the output pixel that is explained
 
 // ---- What the controls say ----
 
 function settings() {
   const kernel = at('flip').checked ? matrix.map(row => [...row].reverse()).reverse() : matrix;
-  const rgb = at('colours').value === 'rgb';
+  const rgb = at('colours').value === 'RGB';
   return {kernel, rgb, wrong: rgb && at('wrong').checked, stride: Number(at('stride').value),
           padding: at('padding').value, input: rgb ? picture.rgb : picture.grey};
 }
 
-function isZeroSum(kernel) {
-  return Math.abs(sumOf(kernel)) <= 1e-5 * sumOf(kernel.flat().map(Math.abs));
-}
-
 // A matrix as conv2d's kernel: on the channel diagonal, or, by mistake, on every pair of channels.
 function kernelOf(rows, channels, wrong) {
-  const pairs = Array.from({length: channels * channels}, (_, i) => wrong || i % (channels + 1) === 0 ? 1 : 0);
+  const pairs = range(channels * channels).map(i => wrong || i % (channels + 1) === 0 ? 1 : 0);
   return {shape: [rows.length, rows[0].length, channels, channels],
           weights: rows.flat().flatMap(value => pairs.map(pair => pair * value))};
 }
@@ -31,29 +25,25 @@ function update() {
   const {kernel, wrong, stride, padding, input} = settings();
   const [h, w] = [kernel.length, kernel[0].length];
   if (padding === 'VALID' && (h > input.height || w > input.width)) {
-    say('Under VALID the kernel must fit into the picture; choose SAME, or a smaller kernel.');
+    at('error').textContent = 'Under VALID the kernel must fit into the picture; it does not, so SAME is back.';
     at('padding').value = 'SAME';
     return update();
   }
   output = conv2d(input, kernelOf(kernel, input.channels, wrong), stride, padding);
   at('wrong').disabled = input.channels === 1;
-  at('sum').textContent = Number(sumOf(kernel).toPrecision(6));
-  at('divide').hidden = isZeroSum(kernel) || Math.abs(sumOf(kernel) - 1) < 1e-5;
+  const sum = sumOf(kernel), isZeroSum = Math.abs(sum) <= 1e-5 * sumOf(kernel.flat().map(Math.abs));
+  at('sum').textContent = Number(sum.toPrecision(6));
+  at('divide').hidden = isZeroSum || Math.abs(sum - 1) < 1e-5;
   const formula = (length, k) => `ceil(${padding === 'SAME' ? length : `(${length} - ${k} + 1)`} / ${stride})`;
   at('pictureSize').textContent = `${input.height} high, ${input.width} wide`;
   at('resultSize').textContent = `${formula(input.height, h)} = ${output.height} high, ` +
     `${formula(input.width, w)} = ${output.width} wide`;
-  at('scale').textContent = isZeroSum(kernel) ? 'The kernel sums to 0: black is -1, grey 0, white 1.' :
+  at('scale').textContent = isZeroSum ? 'The kernel sums to 0: black is -1, grey 0, white 1.' :
     'Black is 0, white 1; what lies beyond is clipped.';
-  show(at('picture'), input, value => value);
-  show(at('result'), output, isZeroSum(kernel) ? value => 0.5 + 0.5 * value : value => value);
+  draw(at('picture'), input);
+  draw(at('result'), output, isZeroSum ? value => 0.5 + 0.5 * value : value => value);
   showCode();
   choosePixel(pixel.row, pixel.column);
-}
-
-function show(canvas, shown, brightness) {
-  draw(canvas, shown.height, shown.width, (index, channel) =>
-    Math.floor(255 * clamp(brightness(shown.array[shown.channels * index + channel % shown.channels]), 0, 1)));
 }
 
 // ---- The output pixel that is explained ----
@@ -65,8 +55,8 @@ function choosePixel(row, column) {
   const left = patchStart(pixel.column, input.width, kernel[0].length, stride, padding);
   frame(at('picture'), top, left, kernel.length, kernel[0].length);
   frame(at('result'), pixel.row, pixel.column, 1, 1);
-  const parts = (rgb ? CHANNELS : ['']).map((name, c) =>
-    contribution(input, c, top, left, kernel, name && name + ' '));
+  const parts = (rgb ? ['red ', 'green ', 'blue '] : ['']).map((name, c) =>
+    contribution(input, c, top, left, kernel, name));
   const sums = parts.map(part => part.sum.toFixed(6));
   at('where').textContent = `Output row ${pixel.row}, column ${pixel.column}`;
   at('arithmetic').innerHTML = parts.map(part => part.html).join('');
@@ -86,7 +76,7 @@ function showCode() {
     `strides=[1, ${stride}, ${stride}, 1], padding='${padding}')`;
   const name = at('kernels').value;
   const known = name in data.kernels && !at('flip').checked;
-  at('command').textContent = 'python 07_basic_filters.py' + (pictureName ? ` --image ${pictureName}` : '') +
+  at('command').textContent = 'python 07_basic_filters.py' + (picture.name ? ` --image ${picture.name}` : '') +
     (known ? ` --kernels ${name}` : ` --custom-kernel "${kernel.map(row => row.join(' ')).join('; ')}"`) +
     (stride > 1 ? ` --stride ${stride}` : '') + (padding === 'VALID' ? ' --padding VALID' : '') +
     (wrong ? '   # which shows the mistake in conv_ops.png' : '');
@@ -94,19 +84,21 @@ function showCode() {
 
 // ---- The kernel's numbers ----
 
-function showEditor() {
+function setMatrix(rows, name) {
+  matrix = rows.map(row => [...row]);
+  at('kernels').value = name;
   at('rows').value = matrix.length;
   at('columns').value = matrix[0].length;
   at('editor').innerHTML = matrix.map((row, y) => '<tr>' + row.map((value, x) =>
     `<td><input type="number" step="any" value="${Number(value.toPrecision(4))}" data-y="${y}" data-x="${x}" ` +
     `aria-label="row ${y + 1}, column ${x + 1}"></td>`).join('') + '</tr>').join('');
+  update();
 }
 
-function setMatrix(rows, name) {
-  matrix = rows.map(row => row.map(Number));
-  at('kernels').value = name;
-  showEditor();
-  update();
+// A list that is longer or shorter around the same centre.
+function centred(list, length, filler) {
+  const centre = length => Math.floor((length - 1) / 2);
+  return range(length).map(index => list[index + centre(list.length) - centre(length)] ?? filler);
 }
 
 // ---- A picture, the lesson's or your own ----
@@ -114,93 +106,67 @@ function setMatrix(rows, name) {
 async function setPicture(source, name) {
   const bitmap = await createImageBitmap(source);
   const scale = Math.min(1, 480 / Math.max(bitmap.width, bitmap.height));
-  const canvas = document.createElement('canvas');
-  canvas.width = Math.max(1, Math.round(bitmap.width * scale));
-  canvas.height = Math.max(1, Math.round(bitmap.height * scale));
-  const context = canvas.getContext('2d');
+  const [height, width] = [bitmap.height, bitmap.width].map(side => Math.max(1, Math.round(side * scale)));
+  const context = new OffscreenCanvas(width, height).getContext('2d');
   context.fillStyle = 'white';  // behind what is transparent
-  context.fillRect(0, 0, canvas.width, canvas.height);
-  context.drawImage(bitmap, 0, 0, canvas.width, canvas.height);
-  const bytes = context.getImageData(0, 0, canvas.width, canvas.height).data;
-  const [rgb, grey] = [3, 1].map(channels => values(canvas.height, canvas.width, channels));
-  bytes.filter((_, i) => i % 4 < 3).forEach((byte, i) => {
-    rgb.array[i] = byte / 255;
-    grey.array[Math.floor(i / 3)] += GREY[i % 3] * rgb.array[i];
-  });
-  picture = {rgb, grey};
-  pictureName = name;
-  pixel = {row: Math.floor(rgb.height / 2), column: Math.floor(rgb.width / 2)};
-  update();
+  context.fillRect(0, 0, width, height);
+  context.drawImage(bitmap, 0, 0, width, height);
+  const bytes = context.getImageData(0, 0, width, height).data;
+  const rgb = values(height, width, 3, (y, x, c) => bytes[4 * (y * width + x) + c] / 255);
+  const grey = values(height, width, 1, (y, x) => sumOf(GREY.map((weight, c) => weight * valueAt(rgb, y, x, c))));
+  picture = {name, rgb, grey};
+  pixel = {row: Math.floor(height / 2), column: Math.floor(width / 2)};
 }
 
 async function openFile(file) {
+  if (!file) return;  // the dialog was cancelled, or what was dropped is no file
   try {
     await setPicture(file, '"' + file.name.replace(/["\\$`]/g, '\\$&') + '"');
-    say('');
+    at('error').textContent = '';
+    update();
   } catch (error) {
-    say(`${file.name} is no picture that this browser can read. The earlier one stays.`);
+    at('error').textContent = `${file.name} is no picture that this browser can read. The earlier one stays.`;
   }
-}
-
-function say(text) {
-  at('error').textContent = text;
 }
 
 // ---- Events ----
 
-const move = (rows, columns) => choosePixel(pixel.row + rows, pixel.column + columns);
-listen(at('result'), (y, x) => choosePixel(Math.floor(y), Math.floor(x)), move);
-listen(at('picture'), (y, x) => {  // the output pixel whose patch has this one in its middle
-  const {kernel, stride, padding, input} = settings();
-  const index = (place, length, k) =>
-    Math.round((Math.floor(place) - (k - 1) / 2 - patchStart(0, length, k, stride, padding)) / stride);
-  choosePixel(index(y, input.height, kernel.length), index(x, input.width, kernel[0].length));
-}, move);
-at('editor').addEventListener('input', event => {
-  matrix[event.target.dataset.y][event.target.dataset.x] = event.target.valueAsNumber || 0;
+for (const canvas of [at('picture'), at('result')])  // a place in the picture is the same place in the output
+  listen(canvas, (y, x) => {
+    choosePixel(Math.floor(y / canvas.height * output.height), Math.floor(x / canvas.width * output.width));
+  }, (rows, columns) => choosePixel(pixel.row + rows, pixel.column + columns));
+at('editor').oninput = ({target}) => {
+  matrix[target.dataset.y][target.dataset.x] = target.valueAsNumber || 0;
   at('kernels').value = 'your own';
   update();
-});
-at('kernels').addEventListener('change', event => {
-  if (event.target.value in allKernels) setMatrix(allKernels[event.target.value], event.target.value);
-});
-for (const select of document.querySelectorAll('.size')) {
-  select.innerHTML = [1, 2, 3, 4, 5, 6, 7].map(number => `<option>${number}</option>`).join('');
-  select.addEventListener('change', () => {  // keeps the centre, adds or drops rows and columns around it
-    const [height, width] = [Number(at('rows').value), Number(at('columns').value)];
-    const centre = length => Math.floor((length - 1) / 2);
-    const top = centre(matrix.length) - centre(height), left = centre(matrix[0].length) - centre(width);
-    setMatrix(Array.from({length: height}, (_, y) =>
-      Array.from({length: width}, (_, x) => matrix[top + y]?.[left + x] ?? 0)), 'your own');
-  });
-}
-for (const id of ['stride', 'padding', 'colours', 'flip', 'wrong']) at(id).addEventListener('change', update);
-at('divide').addEventListener('click', () => {
-  const sum = sumOf(matrix);
-  setMatrix(matrix.map(row => row.map(value => value / sum)), 'your own');
-});
+};
+at('kernels').onchange = ({target}) => setMatrix(allKernels[target.value] ?? matrix, target.value);
+at('rows').onchange = ({target}) =>
+  setMatrix(centred(matrix, Number(target.value), matrix[0].map(() => 0)), 'your own');
+at('columns').onchange = ({target}) =>
+  setMatrix(matrix.map(row => centred(row, Number(target.value), 0)), 'your own');
+for (const id of ['stride', 'padding', 'colours', 'flip', 'wrong']) at(id).onchange = update;
+at('divide').onclick = () => setMatrix(matrix.map(row => row.map(value => value / sumOf(matrix))), 'your own');
 for (const button of document.querySelectorAll('[data-copy]'))
-  button.addEventListener('click', () => {
+  button.onclick = () => {
     getSelection().selectAllChildren(at(button.dataset.copy));
     document.execCommand('copy');  // navigator.clipboard is not there for a page from the disk
-  });
-at('file').addEventListener('change', event => event.target.files[0] && openFile(event.target.files[0]));
-addEventListener('dragover', event => event.preventDefault());
-addEventListener('drop', event => {
+  };
+at('file').onchange = ({target}) => openFile(target.files[0]);
+window.ondragover = event => event.preventDefault();
+window.ondrop = event => {
   event.preventDefault();
-  if (event.dataTransfer.files[0]) openFile(event.dataTransfer.files[0]);
-});
+  openFile(event.dataTransfer.files[0]);
+};
 
 // ---- The start ----
 
 const allKernels = {...data.kernels, ...data.custom};
+at('rows').innerHTML = at('columns').innerHTML = range(7).map(i => `<option>${i + 1}</option>`).join('');
 at('kernels').innerHTML = [...Object.keys(allKernels), 'your own'].map(name => `<option>${name}</option>`).join('');
 at('stride').value = Math.min(data.stride, 3);
 at('padding').value = data.padding;
 const first = Object.keys(data.custom)[0] ?? ('edge' in allKernels ? 'edge' : Object.keys(allKernels)[0]);
-matrix = allKernels[first].map(row => [...row]);
-at('kernels').value = first;
-showEditor();
 const image = new Image();
-image.onload = () => setPicture(image, data.image_name);
 image.src = data.image;
+image.decode().then(() => setPicture(image, data.image_name)).then(() => setMatrix(allKernels[first], first));

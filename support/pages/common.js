@@ -1,20 +1,23 @@
 'use strict';
 const data = JSON.parse(document.getElementById('data').textContent);
 const at = id => document.getElementById(id);
-const sumOf = numbers => numbers.flat().reduce((sum, value) => sum + value, 0);
+const sumOf = numbers => numbers.reduce((sum, value) => sum + (Array.isArray(value) ? sumOf(value) : value), 0);
+const range = length => [...Array(length).keys()];
 const clamp = (value, least, most) => Math.min(Math.max(value, least), most);
 
 // ---- Values are {height, width, channels, array}; the array is [height, width, channels], as in TensorFlow ----
 
-function values(height, width, channels) {
-  return {height, width, channels, array: new Float64Array(height * width * channels)};
+function values(height, width, channels, valueOf = () => 0) {
+  const array = new Float64Array(height * width * channels);
+  for (let i = 0, y = 0; y < height; y++)
+    for (let x = 0; x < width; x++)
+      for (let c = 0; c < channels; c++) array[i++] = valueOf(y, x, c);
+  return {height, width, channels, array};
 }
 
-function isInside({height, width}, y, x) {
-  return y >= 0 && y < height && x >= 0 && x < width;
-}
+const isInside = ({height, width}, y, x) => y >= 0 && y < height && x >= 0 && x < width;
 
-function valueAt(input, y, x, c) {
+function valueAt(input, y, x, c = 0) {
   return isInside(input, y, x) ? input.array[(y * input.width + x) * input.channels + c] : 0;
 }
 
@@ -40,28 +43,25 @@ function conv2d(input, {shape: [h, w, channelsIn, channels], weights}, stride = 
       const left = patchStart(column, input.width, w, stride, padding);
       const place = (row * output.width + column) * channels;
       for (let y = 0; y < h; y++)
-        for (let x = 0; x < w; x++) {
-          if (!isInside(input, top + y, left + x)) continue;
+        for (let x = 0; x < w; x++)
           for (let c = 0; c < channelsIn; c++) {
-            const value = input.array[((top + y) * input.width + left + x) * channelsIn + c];
-            if (value === 0) continue;
+            const value = valueAt(input, top + y, left + x, c);
+            if (value === 0) continue;  // beyond the border, and often after relu
             const from = ((y * w + x) * channelsIn + c) * channels;
             for (let k = 0; k < channels; k++) output.array[place + k] += value * weights[from + k];
           }
-        }
     }
   return output;
 }
 
 // ---- What is shown ----
 
-function draw(canvas, height, width, colourAt) {
-  canvas.height = height;
-  canvas.width = width;
+// Draws one channel as grey, or three as red, green and blue; what is beyond 0 (black) and 1 (white) is clipped.
+function draw(canvas, {height, width, channels, array}, brightness = value => value) {
+  Object.assign(canvas, {height, width});
   const image = new ImageData(width, height);
-  for (let index = 0; index < height * width; index++)
-    for (let channel = 0; channel < 4; channel++)
-      image.data[4 * index + channel] = channel === 3 ? 255 : colourAt(index, channel);
+  image.data.forEach((_, i) => image.data[i] = i % 4 === 3 ? 255 :  // opaque
+    Math.floor(255 * brightness(array[(i >> 2) * channels + i % 4 % channels])));
   canvas.getContext('2d').putImageData(image, 0, 0);
 }
 
@@ -83,7 +83,7 @@ function matrixTable(heading, rows, kind, isZero = () => false) {
     return `<td ${border} ${style}>${(value + 0).toFixed(4)}</td>`;
   };
   const cells = rows.map((row, y) => `<tr>${row.map((value, x) => cell(value, y, x)).join('')}</tr>`).join('');
-  return `<div><div>${heading}</div><table class="matrix ${kind}">${cells}</table></div>`;
+  return `<div><div>${heading}</div><table class="${kind}">${cells}</table></div>`;
 }
 
 // What one channel of the input contributes to one output value: patch x kernel = products, and their sum.
@@ -104,15 +104,14 @@ const MOVES = {ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRig
 
 // Calls point(y, x) with places in the canvas, and move(rows, columns, channels).
 function listen(canvas, point, move) {
-  const pointed = event => {
-    const box = canvas.getBoundingClientRect(), scale = canvas.width / box.width;
-    point((event.clientY - box.top) * scale, (event.clientX - box.left) * scale);
+  Object.assign(canvas, {tabIndex: 0, role: 'img'});
+  canvas.onpointerdown = canvas.onpointermove = event => {
+    const scale = canvas.width / canvas.getBoundingClientRect().width;
+    point(event.offsetY * scale, event.offsetX * scale);
   };
-  canvas.addEventListener('pointerdown', pointed);
-  canvas.addEventListener('pointermove', pointed);
-  canvas.addEventListener('keydown', event => {
+  canvas.onkeydown = event => {
     if (!(event.key in MOVES)) return;
     event.preventDefault();
     move(...MOVES[event.key]);
-  });
+  };
 }

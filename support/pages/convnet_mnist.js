@@ -1,8 +1,6 @@
 // ---- The network ----
 
-function bytesOf(base64) {
-  return Uint8Array.from(atob(base64), character => character.charCodeAt(0));
-}
+const bytesOf = base64 => Uint8Array.from(atob(base64), character => character.charCodeAt(0));
 
 // Weights are whole numbers from -127 to 127, times one scale for each output channel.
 const layers = {};
@@ -20,109 +18,72 @@ function layer(input, {shape, weights, biases}, least = 0) {
 }
 
 function maxPool(input) {
-  const output = values(input.height / 2, input.width / 2, input.channels);
-  input.array.forEach((value, i) => {
-    const [y, x, c] = [Math.floor(i / input.channels / input.width), Math.floor(i / input.channels) % input.width,
-                       i % input.channels];
-    const index = ((y >> 1) * output.width + (x >> 1)) * input.channels + c;
-    output.array[index] = Math.max(output.array[index], value);  // after relu, none is below 0
-  });
-  return output;
+  return values(input.height / 2, input.width / 2, input.channels, (y, x, c) =>
+    Math.max(...fourOf(input, y, x, c).flat()));
+}
+
+// The four activations that become one by pooling.
+function fourOf(input, y, x, c) {
+  return [0, 1].map(row => [0, 1].map(column => valueAt(input, 2 * y + row, 2 * x + column, c)));
 }
 
 function inference(pixels) {
-  const image = values(28, 28, 1);
-  image.array.set(Array.from(pixels, value => value / 255));
+  const image = values(28, 28, 1, (y, x) => pixels[28 * y + x] / 255);
   const conv1 = layer(image, layers.conv1), pool1 = maxPool(conv1);
   const conv2 = layer(pool1, layers.conv2), pool2 = maxPool(conv2);
   const fc = layer(pool2, layers.fc);
   return {image, conv1, pool1, conv2, pool2, fc, softmax_linear: layer(fc, layers.softmax_linear, -Infinity)};
 }
 
-function softmax(logits) {
-  const exponentials = Array.from(logits, value => Math.exp(value - Math.max(...logits)));
-  return exponentials.map(value => value / sumOf(exponentials));
-}
-
 // ---- A drawing becomes 28 x 28 pixels by the steps of read_digit in utils.py ----
 
 function readDigit(context) {
-  const {data: bytes, width, height} = context.getImageData(0, 0, 280, 280);
-  const ink = Float32Array.from({length: width * height}, (_, i) => 255 - bytes[4 * i]);  // the paper is white
-  const strongest = ink.slice().sort()[ink.length - 20];
+  const bytes = context.getImageData(0, 0, 280, 280).data;
+  const ink = values(280, 280, 1, (y, x) => 255 - bytes[4 * (280 * y + x)]);  // the paper is white
+  const strongest = Uint8Array.from(ink.array).sort().at(-20);
   if (strongest < 30) return null;
-  ink.forEach((value, i) => ink[i] = Math.min(Math.max(value / strongest * 2 - 0.7, 0), 1));
-  const picture = cutOut({array: ink, width, height}, 0.5, 20);
-  let [edges, area] = [0, 0];
-  picture.array.forEach((value, i) => {
-    area += value;
-    if ((i + 1) % picture.width) edges += Math.abs(picture.array[i + 1] - value);
-    if (i + picture.width < picture.array.length) edges += Math.abs(picture.array[i + picture.width] - value);
-  });
-  const missing = (Math.max(picture.width, picture.height) - 40) / 10 - 2 * area / edges;
-  const grey = picture.array.map(value => Math.trunc(value * 255));
-  picture.array = maxFilter(grey, picture.width, Math.max(0, Math.round(missing / 2)));
-  return centerByMass(resize(cutOut(picture, 0, 0)));
+  ink.array = ink.array.map(value => clamp(value / strongest * 2 - 0.7, 0, 1));
+  const box = cutOut(ink, 0.5);
+  const picture = values(box.height + 40, box.width + 40, 1, (y, x) => valueAt(box, y - 20, x - 20));
+  const {array, width} = picture;
+  const edges = sumOf(array.map((value, i) =>  // around the digit are zeros, so that no row runs into the next
+    Math.abs(value - (array[i - 1] ?? 0)) + Math.abs(value - (array[i - width] ?? 0))));
+  const missing = Math.max(box.height, box.width) / 10 - 2 * sumOf(array) / edges;
+  picture.array = array.map(value => Math.trunc(value * 255));
+  for (const step of [1, width])  // the largest value around each pixel, along the rows, then along the columns
+    for (let widened = 0; widened < Math.round(missing / 2); widened++)
+      picture.array = picture.array.map((value, i, all) => Math.max(value, all[i - step] ?? 0, all[i + step] ?? 0));
+  const digit = cutOut(picture, 0), scale = 20 / Math.max(digit.height, digit.width);
+  return centerByMass(resizeRows(resizeRows(digit, scale), scale));
 }
 
-// The part of a picture in which values are above a limit, with zeros around it.
-function cutOut({array, width, height}, limit, zeros) {
-  let [left, top, right, bottom] = [width, height, 0, 0];
-  array.forEach((value, i) => {
-    if (value <= limit) return;
-    const [x, y] = [i % width, Math.floor(i / width)];
-    [left, top, right, bottom] = [Math.min(left, x), Math.min(top, y), Math.max(right, x), Math.max(bottom, y)];
-  });
-  const part = {width: right - left + 1 + 2 * zeros, height: bottom - top + 1 + 2 * zeros};
-  part.array = new Float32Array(part.width * part.height);
-  for (let y = top; y <= bottom; y++)
-    for (let x = left; x <= right; x++)
-      part.array[(y - top + zeros) * part.width + x - left + zeros] = array[y * width + x];
-  return part;
+// The part of a picture in which values are above a limit.
+function cutOut(input, limit) {
+  const isInk = (y, x) => valueAt(input, y, x) > limit;
+  const rows = range(input.height).filter(y => range(input.width).some(x => isInk(y, x)));
+  const columns = range(input.width).filter(x => rows.some(y => isInk(y, x)));
+  return values(rows.at(-1) - rows[0] + 1, columns.at(-1) - columns[0] + 1, 1,
+                (y, x) => valueAt(input, rows[0] + y, columns[0] + x));
 }
 
-// The largest value within `radius` pixels, first along the rows, then along the columns.
-function maxFilter(array, width, radius) {
-  for (const step of [1, width]) {
-    const before = array.slice();
-    for (let shift = -radius; shift <= radius; shift++)
-      for (let i = 0; i < array.length; i++) array[i] = Math.max(array[i], before[i + shift * step] ?? 0);
-  }
-  return array;
-}
-
-// Makes the longer side 20, by Lanczos as Pillow does it: along the rows, then along the columns.
-function resize(picture) {
-  const scale = 20 / Math.max(picture.width, picture.height);
-  const sides = [picture.width, picture.height].map(side => Math.max(1, Math.round(side * scale)));
-  return sides.reduce(resizeRows, picture);
-}
-
-// The result is rounded to whole numbers, and transposed.
-function resizeRows({array, width, height}, size) {
-  const ratio = width / size, output = new Float32Array(size * height);
+// Resizes along the rows by Lanczos as Pillow does it; the result is rounded to whole numbers, and transposed.
+function resizeRows(input, scale) {
+  const size = Math.max(1, Math.round(input.width * scale)), ratio = input.width / size;
   const sinc = x => x === 0 ? 1 : Math.sin(Math.PI * x) / (Math.PI * x);
   const lanczos = x => Math.abs(x) < 3 ? sinc(x) * sinc(x / 3) : 0;
-  for (let x = 0; x < size; x++) {
-    const weights = Array.from({length: width}, (_, i) => lanczos((i + 0.5 - (x + 0.5) * ratio) / Math.max(ratio, 1)));
-    for (let y = 0; y < height; y++) {
-      const sum = weights.reduce((total, weight, i) => total + weight * array[y * width + i], 0);
-      output[x * height + y] = clamp(Math.floor(sum / sumOf(weights) + 0.5), 0, 255);
-    }
-  }
-  return {array: output, width: height, height: size};
+  const weights = range(size).map(x => range(input.width).map(i =>
+    lanczos((i + 0.5 - (x + 0.5) * ratio) / Math.max(ratio, 1))));
+  return values(size, input.height, 1, (x, y) => {
+    const sum = weights[x].reduce((total, weight, i) => total + weight * valueAt(input, y, i), 0);
+    return clamp(Math.floor(sum / sumOf(weights[x]) + 0.5), 0, 255);
+  });
 }
 
-function centerByMass({array, width, height}) {
-  const mass = sumOf([...array]);
-  const mean = position => array.reduce((total, value, i) => total + value * position(i), 0) / mass;
-  const [top, left] = [14 - Math.round(mean(i => Math.floor(i / width))), 14 - Math.round(mean(i => i % width))];
-  const [image, brightest] = [new Uint8Array(28 * 28), Math.max(...array)];
-  array.forEach((value, i) => {
-    const [y, x] = [top + Math.floor(i / width), left + i % width];
-    if (y >= 0 && y < 28 && x >= 0 && x < 28) image[y * 28 + x] = Math.trunc(value * 255 / brightest);
-  });
-  return image;
+function centerByMass(digit) {
+  const {array, width} = digit, brightest = Math.max(...array);
+  const middle = position => Math.round(sumOf(array.map((value, i) => value * position(i))) / sumOf(array));
+  const top = 14 - middle(i => Math.floor(i / width)), left = 14 - middle(i => i % width);
+  return Uint8Array.from(values(28, 28, 1, (y, x) => valueAt(digit, y - top, x - left) * 255 / brightest).array);
 }
 
 // ---- What is shown ----
@@ -131,38 +92,43 @@ const TITLES = {conv1: 'conv1: 32 kernels, each beside its activations', pool1: 
                 conv2: 'conv2: 64 channels', pool2: 'pool2: the largest of each 2 x 2',
                 fc: 'fc: 1,024 units, each sees all of pool2; from them come the ten probabilities'};
 const INPUT = {conv1: 'image', pool1: 'conv1', conv2: 'pool1', pool2: 'conv2', fc: 'pool2'};
+const conv1Kernels = range(layers.conv1.shape[3]).map(k => {  // as brightness: 0 is grey, as in lesson 1
+  const rows = kernelOf(layers.conv1, 0, k), largest = Math.max(...rows.flat().map(Math.abs), 1e-9);
+  return rows.map(row => row.map(weight => 0.5 + 0.5 * weight / largest));
+});
 let network;        // the values of each layer
 let chosen = null;  // {name, y, x, channel}: the activation that is explained
 
 // The kernel [h, w] between channel c of the input and channel k of the output, as rows.
 function kernelOf({shape: [h, w, channelsIn, channels], weights}, c, k) {
-  return Array.from({length: h}, (_, y) => Array.from({length: w}, (_, x) =>
-    weights[((y * w + x) * channelsIn + c) * channels + k]));
+  return range(h).map(y => range(w).map(x => weights[((y * w + x) * channelsIn + c) * channels + k]));
 }
 
-// A layer's channels as tiles; for conv1 with the kernel to the left of each activation.
+// A layer's channels are tiles of its canvas, in pixels; conv1's have the kernel to the left of the activations.
+function tileOf(name) {
+  const {height, width} = network[name], gap = name === 'fc' ? 0 : 3, offset = name === 'conv1' ? width + 1 : 0;
+  return {height: height + gap, width: offset + width + gap, offset, columns: {image: 1, conv1: 4, fc: 64}[name] ?? 8};
+}
+
 function showLayer(name) {
-  const values = network[name], columns = {conv1: 4, fc: 64}[name] ?? 8, gap = name === 'fc' ? 0 : 3;
-  const kernels = name === 'conv1' ? conv1Kernels : null, offset = kernels ? values.width + 1 : 0;
-  const tile = {height: values.height + gap, width: values.width + offset + gap, columns, offset};
-  const strongest = values.array.reduce((a, b) => Math.max(a, b), 1e-9);
-  at(name).tile = tile;
-  draw(at(name), Math.ceil(values.channels / columns) * tile.height, columns * tile.width, index => {
-    const [y, x] = [Math.floor(index / columns / tile.width), index % (columns * tile.width)];
-    const channel = Math.floor(y / tile.height) * columns + Math.floor(x / tile.width);
-    const [row, column] = [y % tile.height, x % tile.width - offset];
-    if (channel >= values.channels || row >= values.height || column >= values.width || column === -1) return 128;
-    if (column >= 0) return 255 * Math.sqrt(valueAt(values, row, column, channel) / strongest);
-    const {rows, largest} = kernels[channel];
-    const place = (index, length) => Math.floor(index * length / values.width);
-    return 127.5 * (1 + rows[place(row, rows.length)][place(column + offset, rows[0].length)] / largest);
-  });
+  const layer = network[name], {height, width, offset, columns} = tileOf(name);
+  const strongest = layer.array.reduce((a, b) => Math.max(a, b), 1e-9);
+  draw(at(name), values(Math.ceil(layer.channels / columns) * height, columns * width, 1, (y, x) => {
+    const channel = Math.floor(y / height) * columns + Math.floor(x / width), [row, column] = [y % height, x % width];
+    if (channel < layer.channels && isInside(layer, row, column - offset))
+      return Math.sqrt(valueAt(layer, row, column - offset, channel) / strongest);
+    const kernel = name === 'conv1' && conv1Kernels[channel];
+    if (!kernel || !isInside(layer, row, column)) return 0.5;
+    return kernel[Math.floor(row * kernel.length / layer.height)][Math.floor(column * kernel[0].length / layer.width)];
+  }));
 }
 
 function read(pixels, name) {
   network = inference(pixels);
-  draw(at('image'), 28, 28, index => 255 - pixels[index]);
-  const probabilities = softmax(network.softmax_linear.array);
+  draw(at('image'), network.image, value => 1 - value);
+  const logits = [...network.softmax_linear.array];
+  const exponentials = logits.map(logit => Math.exp(logit - Math.max(...logits)));
+  const probabilities = exponentials.map(value => value / sumOf(exponentials));  // softmax
   const order = [...probabilities.keys()].sort((a, b) => probabilities[b] - probabilities[a]);
   const number = value => value < 0.001 ? 'below 0.001' : value.toFixed(3);
   at('answer').textContent = `${name}: the network reads ${order[0]} (probability ` +
@@ -176,9 +142,8 @@ function read(pixels, name) {
 // ---- The arithmetic of one activation ----
 
 function frameIn(name, y, x, channel, height, width) {
-  const tile = at(name).tile;
-  frame(at(name), Math.floor(channel / tile.columns) * tile.height + y,
-        channel % tile.columns * tile.width + tile.offset + x, height, width);
+  const tile = tileOf(name), [row, column] = [Math.floor(channel / tile.columns), channel % tile.columns];
+  frame(at(name), row * tile.height + y, column * tile.width + tile.offset + x, height, width);
 }
 
 function explain() {
@@ -199,14 +164,14 @@ function explainUnit({channel}, input, value) {
 
 function explainPooling({name, y, x, channel}, input, value) {
   frameIn(INPUT[name], 2 * y, 2 * x, channel, 2, 2);
-  const four = [0, 1].map(row => [0, 1].map(column => valueAt(input, 2 * y + row, 2 * x + column, channel)));
-  return `<p><b>${value}</b> is the largest of four activations of ${INPUT[name]}:</p>` + matrixTable('', four, 'four');
+  return `<p><b>${value}</b> is the largest of four activations of ${INPUT[name]}:</p>` +
+    matrixTable('', fourOf(input, y, x, channel), 'four');
 }
 
 function explainConvolution({name, y, x, channel}, input, value) {
   const [h, w] = layers[name].shape, bias = layers[name].biases[channel];
   const [top, left] = [y - Math.floor((h - 1) / 2), x - Math.floor((w - 1) / 2)];
-  const parts = Array.from({length: input.channels}, (_, c) =>
+  const parts = range(input.channels).map(c =>
     contribution(input, c, top, left, kernelOf(layers[name], c, channel)));
   const total = sumOf(parts.map(part => part.sum));
   const [largest, ...others] = parts.sort((a, b) => Math.abs(b.sum) - Math.abs(a.sum));
@@ -220,24 +185,18 @@ function explainConvolution({name, y, x, channel}, input, value) {
 
 // ---- Events ----
 
-const conv1Kernels = Array.from({length: layers.conv1.shape[3]}, (_, k) => {
-  const rows = kernelOf(layers.conv1, 0, k);
-  return {rows, largest: Math.max(...rows.flat().map(Math.abs), 1e-9)};
-});
-
 Object.assign(MOVES, {PageUp: [0, 0, -1], PageDown: [0, 0, 1]});
 for (const [name, title] of Object.entries(TITLES)) {
   at('layers').insertAdjacentHTML('beforeend', `<figure><figcaption>${title}</figcaption><div class="framed">` +
-    `<canvas id="${name}" tabindex="0" role="img" aria-label="${title}. Arrow keys move, Page Up and Page Down ` +
-    'change the channel."></canvas><i></i></div></figure>');
-  const canvas = at(name);
+    `<canvas id="${name}" aria-label="${title}. Arrow keys move, Page Up and Page Down change the channel.">` +
+    '</canvas><i></i></div></figure>');
   const choose = (y, x, channel) => {
     const {height, width, channels} = network[name];
     chosen = {name, y: clamp(y, 0, height - 1), x: clamp(x, 0, width - 1), channel: clamp(channel, 0, channels - 1)};
     explain();
   };
-  listen(canvas, (y, x) => {
-    const {height, width, columns, offset} = canvas.tile;
+  listen(at(name), (y, x) => {
+    const {height, width, columns, offset} = tileOf(name);
     const channel = Math.floor(y / height) * columns + Math.floor(x / width);
     choose(Math.floor(y % height), Math.floor(x % width) - offset, channel);
   }, (rows, columns, channels = 0) => {
@@ -247,63 +206,46 @@ for (const [name, title] of Object.entries(TITLES)) {
 }
 
 const drawing = at('drawing').getContext('2d', {willReadFrequently: true});
-let waiting = false, last = null;
 
 function clear() {
-  drawing.fillStyle = 'white';
+  Object.assign(drawing, {fillStyle: 'white', lineWidth: 18, lineCap: 'round'});
   drawing.fillRect(0, 0, 280, 280);
 }
 
-function readDrawing() {  // at most once for each frame
-  if (waiting) return;
-  waiting = true;
-  requestAnimationFrame(() => {
-    waiting = false;
-    const pixels = readDigit(drawing);
-    if (pixels) read(pixels, 'Your drawing');
-  });
-}
-
-function stroke(event) {
-  const box = at('drawing').getBoundingClientRect();
-  const here = [(event.clientX - box.left) / box.width * 280, (event.clientY - box.top) / box.height * 280];
-  drawing.lineWidth = 18;
-  drawing.lineCap = 'round';
-  drawing.beginPath();
-  drawing.moveTo(...(last ?? here));
-  drawing.lineTo(...here);
+function stroke({offsetX, offsetY}) {  // browsers send at most one such event for each frame
+  drawing.lineTo(offsetX, offsetY);
   drawing.stroke();
-  last = here;
-  readDrawing();
+  drawing.beginPath();
+  drawing.moveTo(offsetX, offsetY);
+  const pixels = readDigit(drawing);
+  if (pixels) read(pixels, 'Your drawing');
 }
 
-at('drawing').addEventListener('pointerdown', event => {
+at('drawing').onpointerdown = event => {
   at('drawing').setPointerCapture(event.pointerId);
-  last = null;
+  drawing.beginPath();
+  drawing.moveTo(event.offsetX, event.offsetY);
   stroke(event);
-});
-at('drawing').addEventListener('pointermove', event => event.buttons && stroke(event));
-at('clear').addEventListener('click', () => {
+};
+at('drawing').onpointermove = event => event.buttons && stroke(event);
+at('clear').onclick = () => {
   clear();
   read(new Uint8Array(28 * 28), 'An empty picture');
-});
+};
 
-for (const list of ['digits', 'mistakes'])
-  for (const {pixels, label, read: mistake} of data[list]) {
-    const name = `Test digit, a ${label}`, bytes = bytesOf(pixels);
-    const button = document.createElement('button');
-    button.className = 'digit';
-    button.append(document.createElement('canvas'), mistake === undefined ? '' : `${label} as ${mistake}`);
-    button.setAttribute('aria-label', mistake === undefined ? name : `${name}, read as ${mistake}`);
-    draw(button.firstChild, 28, 28, index => 255 - bytes[index]);
-    button.addEventListener('click', () => {
-      clear();
-      read(bytes, name);
-    });
-    at(list).append(button);
-  }
+for (const {pixels, label, read: mistake} of [...data.digits, ...data.mistakes]) {
+  const name = `Test digit, a ${label}`, bytes = bytesOf(pixels), isRight = mistake === undefined;
+  const button = document.createElement('button');
+  button.className = 'digit';
+  button.append(document.createElement('canvas'), isRight ? '' : `${label} as ${mistake}`);
+  button.ariaLabel = isRight ? name : `${name}, read as ${mistake}`;
+  draw(button.firstChild, values(28, 28, 1, (y, x) => 1 - bytes[28 * y + x] / 255));
+  button.onclick = () => {
+    clear();
+    read(bytes, name);
+  };
+  at(isRight ? 'digits' : 'mistakes').append(button);
+}
 
-clear();
-at('image').tile = {height: 28, width: 28, columns: 1, offset: 0};
 chosen = {name: 'conv1', y: 12, x: 14, channel: 0};
 at('digits').firstChild.click();
