@@ -77,8 +77,8 @@ function frame(canvas, top, left, height, width) {
 function matrixTable(heading, rows, kind, isZero = () => false) {
   const cell = (value, y, x) => {
     const grey = Math.round(255 * clamp(value, 0, 1));
-    const ink = grey > 127 ? 'black' : 'white';
-    const style = kind === 'patch' ? `style="background: rgb(${grey} ${grey} ${grey}); color: ${ink}"` : '';
+    const style = kind === 'patch' ?
+      `style="background: rgb(${grey} ${grey} ${grey}); color: ${grey > 127 ? 'black' : 'white'}"` : '';
     const border = isZero(y, x) ? 'class="outside" title="a zero beyond the border"' : '';
     return `<td ${border} ${style}>${(value + 0).toFixed(4)}</td>`;
   };

@@ -171,8 +171,7 @@ function explainPooling({name, y, x, channel}, input, value) {
 function explainConvolution({name, y, x, channel}, input, value) {
   const [h, w] = layers[name].shape, bias = layers[name].biases[channel];
   const [top, left] = [y - Math.floor((h - 1) / 2), x - Math.floor((w - 1) / 2)];
-  const parts = range(input.channels).map(c =>
-    contribution(input, c, top, left, kernelOf(layers[name], c, channel)));
+  const parts = range(input.channels).map(c => contribution(input, c, top, left, kernelOf(layers[name], c, channel)));
   const total = sumOf(parts.map(part => part.sum));
   const [largest, ...others] = parts.sort((a, b) => Math.abs(b.sum) - Math.abs(a.sum));
   frameIn(INPUT[name], top, left, largest.c, h, w);
@@ -206,19 +205,23 @@ for (const [name, title] of Object.entries(TITLES)) {
 }
 
 const drawing = at('drawing').getContext('2d', {willReadFrequently: true});
+let nextFrame;  // in which the drawing is read: at most once for each frame
 
 function clear() {
   Object.assign(drawing, {fillStyle: 'white', lineWidth: 18, lineCap: 'round'});
   drawing.fillRect(0, 0, 280, 280);
 }
 
-function stroke({offsetX, offsetY}) {  // browsers send at most one such event for each frame
+function stroke({offsetX, offsetY}) {
   drawing.lineTo(offsetX, offsetY);
   drawing.stroke();
   drawing.beginPath();
   drawing.moveTo(offsetX, offsetY);
-  const pixels = readDigit(drawing);
-  if (pixels) read(pixels, 'Your drawing');
+  cancelAnimationFrame(nextFrame);
+  nextFrame = requestAnimationFrame(() => {
+    const pixels = readDigit(drawing);
+    if (pixels) read(pixels, 'Your drawing');
+  });
 }
 
 at('drawing').onpointerdown = event => {
