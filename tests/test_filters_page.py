@@ -206,19 +206,33 @@ def test_dividing_by_the_sum_and_other_sizes(page):
 
 # ---- Mouse, touch, keys ----
 
+def chosen_pixel(page):
+    return list(map(int, re.match(r'Output row (\d+), column (\d+) ', text(page, 'where')).groups()))
+
+
+def test_a_click_keeps_the_pixel_until_the_next(page):
+    canvas = page.find_element(By.ID, 'result')
+    webdriver.ActionChains(page).move_to_element(canvas).click().perform()
+    kept = chosen_pixel(page)
+    webdriver.ActionChains(page).move_to_element_with_offset(canvas, 20, 20).perform()
+    assert chosen_pixel(page) == kept
+    webdriver.ActionChains(page).click().move_to_element(canvas).perform()
+    webdriver.ActionChains(page).move_by_offset(20, 0).perform()
+    assert chosen_pixel(page)[1] > kept[1]
+
+
 def test_mouse_touch_and_keys_choose_the_same_pixel(page):
     page.set_window_size(500, 900)
     canvas = page.find_element(By.ID, 'result')
     page.execute_script('arguments[0].scrollIntoView()', canvas)
     webdriver.ActionChains(page).move_to_element(canvas).perform()
-    where = text(page, 'where')
-    row, column = map(int, re.findall(r'\d+', where))
+    row, column = chosen_pixel(page)
     assert abs(row - 30) <= 1 and abs(column - 45) <= 1
     canvas.send_keys(Keys.ARROW_DOWN, Keys.ARROW_DOWN, Keys.ARROW_LEFT)
-    assert text(page, 'where') == 'Output row {}, column {}'.format(row + 2, column - 1)
+    assert chosen_pixel(page) == [row + 2, column - 1]
     scrolled = page.execute_script('arguments[0].scrollIntoView({block: "center"}); return scrollY', canvas)
     touch(page, canvas, [(40.5 / 90, 50.5 / 60), (30.5 / 90, 20.5 / 60), (10.5 / 90, 7.5 / 60)])
-    row, column = map(int, re.findall(r'\d+', text(page, 'where')))
+    row, column = chosen_pixel(page)
     assert abs(row - 7) <= 1 and abs(column - 10) <= 1  # a finger has whole pixels of the screen
     assert page.execute_script('return scrollY') == scrolled
 

@@ -163,7 +163,7 @@ def test_conv2_names_the_channels_that_contribute_most_and_pooling_the_largest_o
         r'(\S+) \+ bias (\S+) = (\S+); relu makes it (\S+)\.', text(page, 'arithmetic')).groups())
     assert shown == max(result, 0) == pytest.approx(
         page.execute_script('return valueAt(network.conv2, 6, 7, 3)'), abs=1e-3)
-    assert 'the sum over all 32 channels of pool1. Channel' in text(page, 'arithmetic')
+    assert 'The sum runs over all 32 channels of pool1. Channel' in text(page, 'arithmetic')
     page.execute_script('chosen = {name: "pool1", y: 5, x: 6, channel: 2}; explain()')
     assert frames(page) == {'conv1': [10, 2 * 60 + 29 + 12, 2, 2], 'pool1': [5, 2 * 17 + 6, 1, 1]}
     assert numbers(page, 'four').max() == pytest.approx(

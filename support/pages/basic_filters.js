@@ -37,9 +37,9 @@ function update() {
   const formula = (length, k) => `ceil(${padding === 'SAME' ? length : `(${length} - ${k} + 1)`} / ${stride})`;
   at('pictureSize').textContent = `${input.height} high, ${input.width} wide`;
   at('resultSize').textContent = `${formula(input.height, h)} = ${output.height} high, ` +
-    `${formula(input.width, w)} = ${output.width} wide`;
-  at('scale').textContent = isZeroSum ? 'The kernel sums to 0: black is -1, grey 0, white 1.' :
-    'Black is 0, white 1; what lies beyond is clipped.';
+    `${formula(input.width, w)} = ${output.width} wide` + (stride > 1 ? ', shown enlarged' : '');
+  at('scale').textContent = isZeroSum ? 'The kernel sums to 0: black is -1 or less, grey 0, white 1 or more.' :
+    'Black is 0 or less, white 1 or more.';
   draw(at('picture'), input);
   draw(at('result'), output, isZeroSum ? value => 0.5 + 0.5 * value : value => value);
   showCode();
@@ -58,9 +58,8 @@ function choosePixel(row, column) {
   const parts = (rgb ? ['red ', 'green ', 'blue '] : ['']).map((name, c) =>
     contribution(input, c, top, left, kernel, name));
   const sums = parts.map(part => part.sum.toFixed(6));
-  at('where').textContent = `Output row ${pixel.row}, column ${pixel.column}`;
+  at('where').textContent = `Output row ${pixel.row}, column ${pixel.column} (counted from 0; numbers are rounded)`;
   at('arithmetic').innerHTML = parts.map(part => part.html).join('');
-  at('dashed').hidden = !at('arithmetic').querySelector('.outside');
   at('total').textContent = !rgb ? `The output pixel is ${sums[0]}.` :
     wrong ? `Red, green and blue become ${sums.join(' + ')} = ${sumOf(parts.map(part => part.sum)).toFixed(6)}.` :
       `Red becomes ${sums[0]}, green ${sums[1]}, blue ${sums[2]}.`;
@@ -115,7 +114,7 @@ async function setPicture(source, name) {
   const rgb = values(height, width, 3, (y, x, c) => bytes[4 * (y * width + x) + c] / 255);
   const grey = values(height, width, 1, (y, x) => sumOf(GREY.map((weight, c) => weight * valueAt(rgb, y, x, c))));
   picture = {name, rgb, grey};
-  pixel = {row: Math.floor(height / 2), column: Math.floor(width / 2)};
+  pixel = {row: Math.floor(0.52 * height), column: Math.floor(0.42 * width)};  // the Chihuahua's eye
 }
 
 async function openFile(file) {

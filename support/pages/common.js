@@ -23,9 +23,8 @@ function valueAt(input, y, x, c = 0) {
 
 // ---- Convolution, as tf.nn.conv2d defines it ----
 
-function outputSize(length, kernelLength, stride, padding) {
-  return Math.ceil((padding === 'SAME' ? length : length - kernelLength + 1) / stride);
-}
+const outputSize = (length, kernelLength, stride, padding) =>
+  Math.ceil((padding === 'SAME' ? length : length - kernelLength + 1) / stride);
 
 // The first pixel of patch number `index` along one axis; below 0 where SAME adds zeros.
 function patchStart(index, length, kernelLength, stride, padding) {
@@ -93,19 +92,22 @@ function contribution(input, c, top, left, kernel, name = '') {
   const sum = sumOf(products);
   const html = '<div class="equation">' +
     matrixTable(name + 'patch', patch, 'patch', (y, x) => !isInside(input, top + y, left + x)) + '<b>&times;</b>' +
-    matrixTable('kernel', kernel, 'kernel') + '<b>=</b>' + matrixTable('products', products, 'products') +
+    matrixTable('kernel', kernel, 'kernel') + '<b>=</b>' + matrixTable('products, cell by cell', products, 'products') +
     `<b>sum ${sum.toFixed(6)}</b></div>`;
   return {c, sum, html};
 }
 
 // ---- Mouse, finger and keys ----
 
+let isKept = false;  // after a click, until the next one, so that the mouse can leave the canvas
 const MOVES = {ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1]};
 
 // Calls point(y, x) with places in the canvas, and move(rows, columns, channels).
 function listen(canvas, point, move) {
   Object.assign(canvas, {tabIndex: 0, role: 'img'});
   canvas.onpointerdown = canvas.onpointermove = event => {
+    if (event.type === 'pointerdown') isKept = !isKept && event.pointerType === 'mouse';
+    else if (isKept) return;
     const scale = canvas.width / canvas.getBoundingClientRect().width;
     point(event.offsetY * scale, event.offsetX * scale);
   };

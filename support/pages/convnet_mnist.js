@@ -88,8 +88,9 @@ function centerByMass(digit) {
 
 // ---- What is shown ----
 
-const TITLES = {conv1: 'conv1: 32 kernels, each beside its activations', pool1: 'pool1: the largest of each 2 x 2',
-                conv2: 'conv2: 64 channels', pool2: 'pool2: the largest of each 2 x 2',
+const TITLES = {conv1: 'conv1: 32 kernels (0 is grey) and their activations',
+                pool1: 'pool1: the largest of each 2 x 2', conv2: 'conv2: 64 channels, each from all 32 of pool1',
+                pool2: 'pool2: the largest of each 2 x 2',
                 fc: 'fc: 1,024 units, each sees all of pool2; from them come the ten probabilities'};
 const INPUT = {conv1: 'image', pool1: 'conv1', conv2: 'pool1', pool2: 'conv2', fc: 'pool2'};
 const conv1Kernels = range(layers.conv1.shape[3]).map(k => {  // as brightness: 0 is grey, as in lesson 1
@@ -125,16 +126,15 @@ function showLayer(name) {
 
 function read(pixels, name) {
   network = inference(pixels);
-  draw(at('image'), network.image, value => 1 - value);
+  draw(at('image'), network.image);
   const logits = [...network.softmax_linear.array];
   const exponentials = logits.map(logit => Math.exp(logit - Math.max(...logits)));
   const probabilities = exponentials.map(value => value / sumOf(exponentials));  // softmax
   const order = [...probabilities.keys()].sort((a, b) => probabilities[b] - probabilities[a]);
-  const number = value => value < 0.001 ? 'below 0.001' : value.toFixed(3);
   at('answer').textContent = `${name}: the network reads ${order[0]} (probability ` +
-    `${number(probabilities[order[0]])}); runner-up ${order[1]} (${number(probabilities[order[1]])}).`;
+    `${probabilities[order[0]].toFixed(4)}); runner-up ${order[1]} (${probabilities[order[1]].toFixed(4)}).`;
   at('bars').innerHTML = probabilities.map((value, digit) =>
-    `<span>${digit}</span><meter value="${value}"></meter><span>${value.toFixed(4)}</span>`).join('');
+    `<span>${digit}</span><progress value="${value}"></progress><span>${value.toFixed(4)}</span>`).join('');
   Object.keys(TITLES).forEach(showLayer);
   explain();
 }
@@ -153,7 +153,7 @@ function explain() {
   frameIn(name, y, x, channel, 1, 1);
   const place = name === 'fc' ? `unit ${channel}` : `channel ${channel}, row ${y}, column ${x}`;
   const explanation = name === 'fc' ? explainUnit : name.startsWith('pool') ? explainPooling : explainConvolution;
-  at('arithmetic').innerHTML = `<h2>${name}, ${place} (counted from 0)</h2>` +
+  at('arithmetic').innerHTML = `<h2>${name}, ${place} (counted from 0; numbers are rounded)</h2>` +
     explanation(chosen, network[INPUT[name]], valueAt(network[name], y, x, channel).toFixed(4));
 }
 
@@ -176,9 +176,9 @@ function explainConvolution({name, y, x, channel}, input, value) {
   const [largest, ...others] = parts.sort((a, b) => Math.abs(b.sum) - Math.abs(a.sum));
   frameIn(INPUT[name], top, left, largest.c, h, w);
   const next = others.slice(0, 4).map(part => `${part.c} (${part.sum.toFixed(4)})`).join(', ');
-  return `<p><b>${total.toFixed(4)} + bias ${bias.toFixed(4)} = ${(total + bias).toFixed(4)}; ` +
-    `relu makes it ${value}.</b></p>` + (next && `<p>The first number is the sum over all ${parts.length} channels ` +
-    `of pool1. Channel ${largest.c} has the largest effect, up or down; its patch is framed:</p>`) + largest.html +
+  return `<p><b>sum ${total.toFixed(4)} + bias ${bias.toFixed(4)} = ${(total + bias).toFixed(4)}; ` +
+    `relu makes it ${value}.</b></p>` + (next && `<p>The sum runs over all ${parts.length} channels of pool1. ` +
+    `Channel ${largest.c} has the largest effect, up or down; its patch in pool1 is framed:</p>`) + largest.html +
     (next && `<p>The next are channels ${next}.</p>`);
 }
 
@@ -250,5 +250,5 @@ for (const {pixels, label, read: mistake} of [...data.digits, ...data.mistakes])
   at(isRight ? 'digits' : 'mistakes').append(button);
 }
 
-chosen = {name: 'conv1', y: 12, x: 14, channel: 0};
+chosen = {name: 'conv1', y: 12, x: 18, channel: 0};
 at('digits').firstChild.click();
