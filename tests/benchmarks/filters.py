@@ -83,9 +83,9 @@ def main(flags):
             kind, flags.megapixels, len(kernels.KERNELS), flags.rounds, '', 'ms per kernel', 'time / ours'))
         competitors = {name: [name, kind, flags.megapixels] for name in COMPETITORS}
         times = rounds.compete(__file__, competitors, 1, flags.rounds)
-        for name, (seconds, _) in times.items():
+        for name, turns in times.items():
             print('  {:22}{:14.3g}{:13.2f}'.format(
-                name, seconds * 1e3 / len(kernels.KERNELS), seconds / times['ours'][0]))
+                name, turns.median * 1e3 / len(kernels.KERNELS), turns.median / times['ours'].median))
 
 
 if __name__ == '__main__':

@@ -2,9 +2,11 @@
 
 The machine may be busy with something else at any time. So only figures of the same rounds are compared.
 """
+import collections
 import json
 import os
 import platform
+import re
 import resource
 import statistics
 import subprocess
@@ -61,11 +63,19 @@ def serve(prepare):
               peak=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
 
 
-def compete(script, competitors, units, rounds):
-    """competitors: {name: arguments for the script's --work}.
+class Turns(collections.namedtuple('Turns', 'seconds peak')):
+    """Seconds per unit in each round, and the peak bytes of memory."""
 
-    Returns {name: (median seconds per unit, peak bytes)}. Each warms up with one short turn that
-    does not count. One that lacks its library is named on stderr and left out.
+    @property
+    def median(self):
+        return statistics.median(self.seconds)
+
+
+def compete(script, competitors, units, rounds):
+    """competitors: {name: arguments for the script's --work} -> {name: Turns}.
+
+    Each warms up with one short turn that does not count. One that lacks its library is named on
+    stderr and left out.
     """
     running = {}
     for name, arguments in competitors.items():
@@ -81,8 +91,7 @@ def compete(script, competitors, units, rounds):
             answers[name].append(competitor.work(units))
     for competitor in running.values():
         competitor.close()
-    return {name: (statistics.median(answer['seconds'] for answer in given), given[-1]['peak'])
-            for name, given in answers.items()}
+    return {name: Turns([answer['seconds'] for answer in given], given[-1]['peak']) for name, given in answers.items()}
 
 
 def table_rows(lines):
@@ -94,12 +103,14 @@ def table_rows(lines):
 
 
 def machine():
-    """One line: the processor, how many of its cores we may use, and the Python."""
+    """One line: the processor, its instructions for bfloat16, how many of its cores we may use, and the Python."""
     model = platform.processor() or platform.machine()
     try:
         with open('/proc/cpuinfo') as file:
-            model = next(line.split(':')[1].strip() for line in file if line.startswith('model name'))
-    except (OSError, StopIteration):
+            text = file.read()
+        model = re.search('model name.*: (.*)', text).group(1)
+        model += ' with ' + (', '.join(name for name in ('avx512_bf16', 'amx_bf16') if name in text) or 'no bfloat16')
+    except (OSError, AttributeError):
         pass
     cores = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()
     return '{}, {} cores, Python {}'.format(model, cores, platform.python_version())

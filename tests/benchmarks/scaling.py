@@ -18,14 +18,14 @@ def measure(flags):
     lines = {}
     for size in flags.batch_sizes:
         competitors = {name: ['network', name, 'float32', size, flags.images // size] for name in ('ours', 'PyTorch')}
-        for name, (seconds, peak) in rounds.compete(step_time.__file__, competitors, flags.images // size,
-                                                    flags.rounds).items():
-            lines.setdefault(('batch', name), []).append((size, seconds / size, peak))
+        for name, turns in rounds.compete(step_time.__file__, competitors, flags.images // size, flags.rounds).items():
+            lines.setdefault(('batch', name), []).append((size, turns.median / size, turns.peak))
     for kind in 'grey', 'RGB':
         for size in flags.megapixels:
             competitors = {name: [name, kind, size] for name in ('ours', 'OpenCV')}
-            for name, (seconds, peak) in rounds.compete(filters.__file__, competitors, 1, flags.rounds).items():
-                lines.setdefault((kind, name), []).append((size, seconds / len(filters.kernels.KERNELS), peak))
+            for name, turns in rounds.compete(filters.__file__, competitors, 1, flags.rounds).items():
+                lines.setdefault((kind, name), []).append(
+                    (size, turns.median / len(filters.kernels.KERNELS), turns.peak))
     return lines
 
 

@@ -11,6 +11,7 @@ import contextlib
 import importlib
 import itertools
 import os
+import statistics
 import sys
 import tempfile
 
@@ -212,15 +213,17 @@ def main(flags):
         if 'ours' not in times:
             continue
         peak_times = rounds.compete(__file__, peaks, 3, flags.rounds)
-        speeds = {key: PEAK_GFLOP[key[1]] / seconds for key, (seconds, _) in peak_times.items()}
+        speeds = {key: PEAK_GFLOP[key[1]] / turns.median for key, turns in peak_times.items()}
         best = max(speeds, key=speeds.get)
-        print('\n{}: a step of {} images; the median of {} rounds\n'
-              '  {:24}{:>8}{:>10}{:>10}{:>14}'.format(precision, flags.batch_size, flags.rounds,
-                                                      '', 'ms', 'GFLOP/s', 'of peak', 'time / ours'))
-        for name, (seconds, _) in times.items():
-            speed = GFLOP_PER_IMAGE * flags.batch_size / seconds
-            print('  {:24}{:8.1f}{:10.0f}{:10.0%}{:14.2f}'.format(
-                name, seconds * 1e3, speed, speed / speeds[best], seconds / times['ours'][0]))
+        print('\n{}: a step of {} images; the median of {} rounds, and the time / ours in each round\n'
+              '  {:24}{:>8}{:>10}{:>10}{:>14}{:>16}'.format(precision, flags.batch_size, flags.rounds, '', 'ms',
+                                                            'GFLOP/s', 'of peak', 'time / ours', 'from, to'))
+        for name, turns in times.items():
+            speed = GFLOP_PER_IMAGE * flags.batch_size / turns.median
+            ratios = [other / ours for other, ours in zip(turns.seconds, times['ours'].seconds)]
+            print('  {:24}{:8.1f}{:10.0f}{:10.0%}{:14.2f}{:10.2f}{:6.2f}'.format(
+                name, turns.median * 1e3, speed, speed / speeds[best], statistics.median(ratios), min(ratios),
+                max(ratios)))
         print('  peak: {:.0f} GFLOP/s, a {} of {}'.format(speeds[best], best[1], best[0]))
 
 

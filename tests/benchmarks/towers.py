@@ -87,10 +87,10 @@ def main(flags):
                 '2, two processes of one core': [2, 2, 1, flags.batch_size]}
     times = rounds.compete(__file__, dict(one_process, **one_core), flags.steps, flags.rounds)
     print('\nms for a step of {} images, the median of {} rounds\n'.format(flags.batch_size, flags.rounds))
-    for name, (seconds, _) in times.items():
-        print('{:36}{:8.1f}'.format('towers: ' + name, 1e3 * seconds))
+    for name, turns in times.items():
+        print('{:36}{:8.1f}'.format('towers: ' + name, 1e3 * turns.median))
     sent = bytes_per_step(one_core['2, two processes of one core'], flags.steps)
-    one, two = [times[name][0] for name in one_core]
+    one, two = [times[name].median for name in one_core]
     print('\nbetween two processes, each step {:10.1f} MB, of which weights {:.1f}, gradients {:.1f}'.format(
         sent / 1e6, 4 * WEIGHTS / 1e6, 4 * WEIGHTS / 1e6))
     print('\n{:>10}{:>16}{:>16}{:>12}'.format('Gbit/s', 'ms on the cable', 'two machines', 'one / two'))
