@@ -3,7 +3,7 @@
     python 07_convnet_towers.py --towers 2 --epochs 10
     tensorboard --logdir graphs
 
-A tower is the network once more, usually on a device of its own. Each tower computes the gradients of the loss for its
+A tower is a copy of the network, usually on a device of its own. Each tower computes the gradients of the loss for its
 part of the batch; their sum is the gradient of the whole batch, by which Adam changes the variables. These exist once,
 for all towers. This is called data parallelism. With TF_CONFIG, towers are on several machines: see docs/devices.md.
 """
@@ -29,13 +29,16 @@ def towers_on(tower_devices):
         for number, device in enumerate(tower_devices):
             part = slice(number, None, len(tower_devices))  # with 2 towers, images 0, 2, 4, ... and 1, 3, 5, ...
 
-            def drop(fc):  # each tower takes its rows of one mask, so that no two images of a batch have the same
+            # A mask depends only on (seed, step), so that masks of the parts would be equal. Therefore each tower
+            # draws that of the whole batch, and takes the rows of its images.
+            def drop(fc):
                 mask = lesson2.dropout(tf.ones([batch_size, fc.shape[1]]), flags.keep_prob, flags.seed, global_step)
                 return fc * mask[part]
 
             with tf.name_scope('tower_{}'.format(number)):
-                tower_images, tower_labels = images[part], labels[part]  # before tf.device: only these are sent there
-                # The first tower creates the variables. With reuse, the others share them, as the evaluation does.
+                tower_images, tower_labels = images[part], labels[part]  # on the first device: only these are sent
+                # The operations built within tf.device run on that device. The first tower creates the variables;
+                # with reuse, the others share them, as the evaluation does.
                 with tf.device(device), tf.variable_scope(tf.get_variable_scope(), reuse=number > 0):
                     layers = lesson2.inference(tower_images, drop, flags.seed, flags.init_stddev,
                                                flags.conv1 == 'hand-coded')

@@ -1,4 +1,4 @@
-"""What both lessons do with data: MNIST, pictures, your own digits, augmentation, batches."""
+"""What the lessons do with data: MNIST, pictures, your own digits, augmentation, batches."""
 import collections
 import concurrent.futures
 import functools

@@ -1,4 +1,4 @@
-"""The command line of both lessons: flags, a quiet start, errors in one line."""
+"""The command line of the lessons: flags, a quiet start, errors in one line."""
 import argparse
 import contextlib
 import itertools

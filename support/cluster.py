@@ -182,8 +182,8 @@ class RemoteSession(tf.Session):
 
 def lost(workers):
     silent = [worker for worker in workers if not answers(worker[1])]
-    return '{} does not answer any more; start the same command there and here, and the training continues from ' \
-           'the last checkpoint'.format(names_of(silent or workers, ' or '))
+    return '{} does not answer any more; start the same command here, and there if it has ended: the training ' \
+           'continues from the last checkpoint'.format(names_of(silent or workers, ' or '))
 
 
 def names_of(workers, separator):

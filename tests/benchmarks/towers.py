@@ -3,7 +3,7 @@
     python tests/benchmarks/towers.py
 
 The processes stand for machines. They talk through this computer's loopback interface, which is faster than any
-cable; what a cable adds is reckoned from the bytes of a step. For Linux.
+cable; what a cable adds is calculated from the bytes of a step. For Linux.
 """
 import argparse
 import contextlib
