@@ -80,5 +80,5 @@ def main(flags):
 
 
 if __name__ == '__main__':
-    with cli.errors_in_one_line():
+    with cluster.ends_at_once(), cli.errors_in_one_line():
         main(FLAGS)

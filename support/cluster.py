@@ -93,6 +93,25 @@ def start_server(cluster, flags):
             cluster.addresses[cluster.index], outputs.first_line(error)))
 
 
+@contextlib.contextmanager
+def ends_at_once():
+    """With TF_CONFIG, ends the process after the block, with the exit status that it asks for.
+
+    A server's threads run until the process ends. While Python takes itself down, they can crash it.
+    """
+    if not os.environ.get('TF_CONFIG'):
+        yield
+        return
+    status = 0
+    try:
+        yield
+    except SystemExit as stop:
+        status = stop.code or 0
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
+
+
 # ---- What worker and chief tell each other: through variables and queues of the worker -----------------------
 
 def greeting(cluster, flags):

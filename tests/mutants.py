@@ -121,7 +121,7 @@ FAULTS = [  # name, file, text, replacement; file of tests, which of them (as py
     ('a port that is in use is shared', CLUSTER, 'probe.bind((', 'str((', 'towers', 'port'),
     ('a closed session waits for the dead', CLUSTER, "    def close(self):", "    def close_no_more(self):", 'towers',
      'killed'),
-    ('a hung worker is waited for', CLUSTER, '1000 * TIMEOUT', '0', 'towers', 'hangs'),
+    ('a hung worker is waited for', CLUSTER, 'TIMEOUT = 30 ', 'TIMEOUT = 3000 ', 'towers', 'hangs'),
     ('seeds are not compared', CLUSTER, "'--seed': flags.seed,", '', 'towers', 'different'),
     ('bfloat16 on a GPU', 'support/devices.py', 'if flags.bf16 and GPUS', 'if flags.bf16 and not GPUS', 'towers',
      'bf16'),

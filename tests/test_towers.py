@@ -263,6 +263,22 @@ def test_machines_with_different_flags(start, addresses, flags, complaint):
         assert_one_line(result_of(process, check=2), complaint, 'give all machines the same')
 
 
+@pytest.mark.parametrize('stop, status', [(None, 0), (SystemExit(2), 2), (SystemExit(None), 0), (SystemExit(130), 130)])
+def test_a_process_with_a_server_ends_without_taking_python_down(monkeypatch, stop, status):
+    """A thread of the server was once seen to crash Python in its last moments: exit status -6."""
+    ended = []
+    monkeypatch.setattr(cluster.os, '_exit', ended.append)
+    monkeypatch.setenv('TF_CONFIG', '{}')
+    with cluster.ends_at_once():
+        if stop:
+            raise stop
+    assert ended == [status]
+    monkeypatch.delenv('TF_CONFIG')
+    with pytest.raises(SystemExit), cluster.ends_at_once():
+        raise SystemExit(2)
+    assert len(ended) == 1
+
+
 def test_a_port_in_use(start, addresses):
     with socket.socket() as occupied:
         occupied.bind(('127.0.0.1', 0))
