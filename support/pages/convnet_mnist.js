@@ -88,8 +88,8 @@ function centerByMass(digit) {
 
 // ---- What is shown ----
 
-const TITLES = {conv1: 'conv1: 32 kernels (0 is grey) and their activations',
-                pool1: 'pool1: the largest of each 2 x 2', conv2: 'conv2: 64 channels, each from all 32 of pool1',
+const TITLES = {conv1: 'conv1: 32 pairs, a kernel (0 is grey) and its activations',
+                pool1: 'pool1: the largest of each 2 x 2', conv2: 'conv2: 64 channels, each a sum over all of pool1',
                 pool2: 'pool2: the largest of each 2 x 2',
                 fc: 'fc: 1,024 units, each sees all of pool2; from them come the ten probabilities'};
 const INPUT = {conv1: 'image', pool1: 'conv1', conv2: 'pool1', pool2: 'conv2', fc: 'pool2'};
