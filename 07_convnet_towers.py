@@ -43,9 +43,9 @@ def towers_on(tower_devices):
                     layers = lesson2.inference(tower_images, drop, flags.seed, flags.init_stddev,
                                                flags.conv1 == 'hand-coded')
                     loss = loss_of_part(layers['softmax_linear'], tower_labels, batch_size)
+                    tower_layers.append(layers)
+                    losses.append(loss)
                     gradients.append(tf.gradients(loss, tf.trainable_variables(), gate_gradients=True))
-            tower_layers.append(layers)
-            losses.append(loss)
         with tf.name_scope('sum'):
             cross_entropy = tf.add_n(losses)
             sums = [tf.add_n(parts) for parts in zip(*gradients)]  # in a fixed order, so that each run rounds alike

@@ -263,6 +263,16 @@ def test_machines_with_different_flags(start, addresses, flags, complaint):
         assert_one_line(result_of(process, check=2), complaint, 'give all machines the same')
 
 
+def test_the_number_of_gpus_is_compared(monkeypatch):
+    """The chief names the devices of all machines by its own."""
+    flags, found = cli.parse_towers_flags('', []), []
+    for gpus in [], ['one']:
+        monkeypatch.setattr(devices, 'GPUS', gpus)
+        found.append(json.loads(cluster.greeting(cluster.Cluster(['a:1', 'b:1'], 0), flags))['GPUs'])
+    flags.device = 'cpu'
+    assert found == [0, 1] and '"GPUs": 0' in cluster.greeting(cluster.Cluster(['a:1', 'b:1'], 0), flags)
+
+
 @pytest.mark.parametrize('stop, status', [(None, 0), (SystemExit(2), 2), (SystemExit(None), 0), (SystemExit(130), 130)])
 def test_a_process_with_a_server_ends_without_taking_python_down(monkeypatch, stop, status):
     """A thread of the server was once seen to crash Python in its last moments: exit status -6."""
