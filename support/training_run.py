@@ -127,11 +127,11 @@ class TrainingRun:
         tables.print_history(self.history)
 
     def _refuse_other_settings(self, prefix, saved):
-        saved = dict({'towers': 1}, **saved)  # before lesson 3 there was always one
-        changed = {name for name, value in self._settings.items() if saved.get(name) != value}
+        changed = {name for name in set(self._settings) | set(saved) if saved.get(name) != self._settings.get(name)}
         different = ['{} {} (now {})'.format('dataset' if name == 'dataset' else '--' + name.replace('_', '-'),
-                                             *['on' if setting is True else 'off' if setting is False else setting
-                                               for setting in (saved.get(name), self._settings[name])])
+                                             *['on' if setting is True else 'off' if setting is False
+                                               else 'unknown' if setting is None else setting
+                                               for setting in (saved.get(name), self._settings.get(name))])
                      for name in sorted(changed)]
         diverged = read_json(os.path.join(self.folders.checkpoints, DIVERGED))
         if diverged and not changed:

@@ -141,6 +141,8 @@ FAULTS = [  # name, file, text, replacement; file of tests, which of them (as py
     ('diverged weights are saved', RUN, 'if not self._session.run(self._finite):', 'if False:', 'reliability',
      'diverged'),
     ('a loss that is NaN goes on', RUN, 'if not math.isfinite(loss_value):', 'if False:', 'reliability', 'diverge'),
+    ('a setting of another version is overlooked', RUN, 'set(self._settings) | set(saved)', 'set(self._settings)',
+     'training', 'another_version'),
     ('any setting may change after divergence', RUN, "(diverged and changed == {'learning_rate'})", '(diverged)',
      'reliability', 'diverged'),
     ('events logged twice after a kill', LOGS, '    log.add_start(step + 1)\n', '', 'reliability', 'between_a_row'),

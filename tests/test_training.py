@@ -428,6 +428,13 @@ def test_other_settings_are_refused_and_every_one_is_named(convnet, one_epoch, l
     assert rows(result) == [] and hashes(one_epoch.folder) == before
 
 
+def test_a_setting_of_another_version_is_refused(convnet, without_figures, lesson2, monkeypatch):
+    with monkeypatch.context() as other_version:
+        other_version.setattr(lesson2.training_run, 'NOT_SETTINGS', lesson2.training_run.NOT_SETTINGS - {'device'})
+        convnet('--epochs', 1)
+    assert_one_line(convnet('--epochs', 2, check=2), 'trained with --device auto (now unknown)')
+
+
 def test_bfloat16_is_a_setting_where_it_is_supported(convnet, one_epoch, lesson2, monkeypatch):
     monkeypatch.setattr(lesson2.devices, 'can_use_bfloat16', lambda: True)
     monkeypatch.setattr(lesson2.devices, 'session_config', lambda *arguments: lesson2.tf.ConfigProto())
