@@ -130,15 +130,13 @@ def loss(logits, labels):
         return tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(logits=logits, labels=labels))
 
 
-def training(cross_entropy, gradients, global_step, flags, steps_per_epoch):
+def training(cross_entropy, gradients, global_step, learning_rate):
     """Returns the op of a training step, by the gradients of the trainable variables; and a summary for TensorBoard."""
     with tf.name_scope('train'):
-        rate = tf.train.exponential_decay(flags.learning_rate, global_step, steps_per_epoch, flags.lr_decay,
-                                          staircase=True)  # constant within an epoch
         # Adam changes each trainable variable a little, against the gradient of the loss, so that the loss falls.
-        train_op = tf.train.AdamOptimizer(rate).apply_gradients(zip(gradients, tf.trainable_variables()), global_step)
-        return train_op, tf.summary.merge([tf.summary.scalar('loss', cross_entropy),
-                                           tf.summary.scalar('learning_rate', rate)])
+        train_op = tf.train.AdamOptimizer(learning_rate).apply_gradients(
+            zip(gradients, tf.trainable_variables()), global_step)
+        return train_op, tf.summary.scalar('loss', cross_entropy)
 
 
 # ---- Sharing variables: the same network again, for evaluation ---------------------------------------------
@@ -174,14 +172,14 @@ def placeholders():
     return images, scaled, labels
 
 
-def model(flags, images, labels, global_step, steps_per_epoch):
+def model(flags, images, labels, global_step):
     """Returns the layers, the loss, and the op and the summary of a training step, all on one device."""
     layers = inference(images, lambda fc: dropout(fc, flags.keep_prob, flags.seed, global_step), flags.seed,
                        flags.init_stddev, flags.conv1 == 'hand-coded')
     cross_entropy = loss(layers['softmax_linear'], labels)
     # gate_gradients: no weight changes before all gradients that need its old value are computed.
     gradients = tf.gradients(cross_entropy, tf.trainable_variables(), gate_gradients=True)
-    train_op, summary = training(cross_entropy, gradients, global_step, flags, steps_per_epoch)
+    train_op, summary = training(cross_entropy, gradients, global_step, flags.learning_rate)
     return layers, cross_entropy, train_op, summary
 
 
@@ -193,7 +191,7 @@ def run_training(flags, data, model=model):
     # The graph. These calls add operations to it; nothing is computed yet.
     images, scaled, labels = placeholders()
     global_step = tf.train.get_or_create_global_step()  # a variable; train_op adds 1
-    layers, cross_entropy, train_op, summary = model(flags, scaled, labels, global_step, steps_per_epoch)
+    layers, cross_entropy, train_op, summary = model(flags, scaled, labels, global_step)
     # A moving average of each weight, and a getter with which the evaluation reads the averages.
     ema_op, ema_getter = moving_average(flags.ema_decay, global_step)
     eval_layers, probabilities = evaluation(scaled, ema_getter)

@@ -23,7 +23,7 @@ with cli.quiet_start():
 
 def towers_on(tower_devices):
     """Returns a replacement for lesson2.model, which builds one tower on each of these devices."""
-    def model(flags, images, labels, global_step, steps_per_epoch):
+    def model(flags, images, labels, global_step):
         batch_size = tf.size(labels, name='batch_size')
         tower_layers, losses, gradients = [], [], []
         for number, device in enumerate(tower_devices):
@@ -49,7 +49,7 @@ def towers_on(tower_devices):
         with tf.name_scope('sum'):
             cross_entropy = tf.add_n(losses)
             sums = [tf.add_n(parts) for parts in zip(*gradients)]  # in a fixed order, so that each run rounds alike
-        train_op, summary = lesson2.training(cross_entropy, sums, global_step, flags, steps_per_epoch)
+        train_op, summary = lesson2.training(cross_entropy, sums, global_step, flags.learning_rate)
         return tower_layers[0], cross_entropy, train_op, summary
     return model
 

@@ -182,9 +182,7 @@ def convnet_parser(docstring):
     add('--batch-size', type=bounded(int, 1, 4096), default=128, metavar='N',
         help='images in one training step (default: %(default)s)')
     add('--learning-rate', type=bounded(float, 0, 1, exclusive=True), default=1e-3, metavar='X',
-        help='initial learning rate of Adam (default: %(default)s)')
-    add('--lr-decay', type=bounded(float, 0, 1, exclusive=True), default=0.95, metavar='X',
-        help='multiply the learning rate by X after each epoch; 1: constant (default: %(default)s)')
+        help='learning rate of Adam (default: %(default)s)')
     add('--keep-prob', type=bounded(float, 0.001, 1), default=0.75, metavar='X',
         help='probability that dropout keeps a unit of fc; 1: no dropout (default: %(default)s)')
     add('--init-stddev', type=bounded(float, 0, 10), default=0, metavar='X',

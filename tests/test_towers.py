@@ -54,10 +54,10 @@ def test_the_towers_gradients_add_up_to_those_of_the_whole_batch(lesson2, lesson
     with tf.Graph().as_default(), lesson2.devices.session(flags) as session:
         images, scaled, labels = lesson2.placeholders()
         step = tf.constant(3)
-        _, loss, expected, _ = lesson2.model(flags, scaled, labels, step, 100)
+        _, loss, expected, _ = lesson2.model(flags, scaled, labels, step)
         with tf.variable_scope(tf.get_variable_scope(), reuse=True):
             model = lesson3.towers_on(cluster.tower_devices(cluster.from_environment(), flags))
-            layers, tower_loss, found, _ = model(flags, scaled, labels, step, 100)
+            layers, tower_loss, found, _ = model(flags, scaled, labels, step)
         assert len(tf.trainable_variables()) == 8
         session.run(tf.global_variables_initializer())
         feed = {images: mnist.train.images[:batch_size], labels: mnist.train.labels[:batch_size]}
@@ -75,7 +75,7 @@ def test_each_tower_is_on_its_device_and_all_share_the_variables_of_the_first(le
     assert names == ['/GPU:0', '/GPU:1', '/GPU:0']
     with tf.Graph().as_default() as graph, tf.device(names[0]):
         images, scaled, labels = lesson2.placeholders()
-        lesson3.towers_on(names)(flags, scaled, labels, tf.train.get_or_create_global_step(), 100)
+        lesson3.towers_on(names)(flags, scaled, labels, tf.train.get_or_create_global_step())
         assert [variable.op.name for variable in tf.trainable_variables()] == [
             layer + kind for layer in ('conv1', 'conv2', 'fc', 'softmax_linear') for kind in ('/weights', '/biases')]
         for operation in graph.get_operations():

@@ -18,10 +18,9 @@ RECIPES = {
     'default': [],
     'no-moving-average': ['--ema-decay', '0'],
     'no-augmentation': ['--augment', '0'],
-    'constant-rate': ['--lr-decay', '1'],
     'no-dropout': ['--keep-prob', '1'],
     'init-stddev-1': ['--init-stddev', '1'],
-    'course': ['--init-stddev', '1', '--ema-decay', '0', '--augment', '0', '--lr-decay', '1'],
+    'course': ['--init-stddev', '1', '--ema-decay', '0', '--augment', '0'],
     'hand-coded': ['--conv1', 'hand-coded'],
 }
 EPOCHS = [1, 2, 3, 5, 10, 25, 40, 50]  # the lecture's

@@ -19,7 +19,7 @@ def main(options):
     train = utils.read_mnist(flags.data_dir).train
     images, scaled, labels = lesson.placeholders()
     global_step = tf.train.get_or_create_global_step()
-    layers, cross_entropy, train_op, summary = lesson.model(flags, scaled, labels, global_step, steps_per_epoch=1)
+    layers, cross_entropy, train_op, summary = lesson.model(flags, scaled, labels, global_step)
     trace = tf.RunOptions(trace_level=tf.RunOptions.FULL_TRACE)
     microseconds = collections.Counter()
     with lesson.devices.session(flags) as session:

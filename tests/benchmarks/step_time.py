@@ -37,7 +37,7 @@ def ours(precision, batch_size, steps):
                                              np.resize(data.train.labels, [steps * batch_size])))
     images, scaled, labels = lesson.placeholders()
     global_step = tf.train.get_or_create_global_step()
-    _, cross_entropy, train_op, summary = lesson.model(flags, scaled, labels, global_step, steps)
+    _, cross_entropy, train_op, summary = lesson.model(flags, scaled, labels, global_step)
     ema_op, _ = lesson.moving_average(flags.ema_decay, global_step)
     session = lesson.devices.session(flags)
     session.run(tf.global_variables_initializer())

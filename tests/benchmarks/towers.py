@@ -37,7 +37,7 @@ def prepare(stack, towers, machines, cores, batch_size):
     with tf.device(devices[0]):
         images, scaled, labels = lesson2.placeholders()
         _, cross_entropy, train_op, _ = lesson3.towers_on(devices)(
-            flags, scaled, labels, tf.train.get_or_create_global_step(), 430)
+            flags, scaled, labels, tf.train.get_or_create_global_step())
         session = lesson2.devices.session(flags)
         session.run(tf.global_variables_initializer())
     feed = {images: digits.images[:batch_size], labels: digits.labels[:batch_size]}
