@@ -134,9 +134,10 @@ class TrainingRun:
                                                for setting in (saved.get(name), self._settings.get(name))])
                      for name in sorted(changed)]
         diverged = read_json(os.path.join(self.folders.checkpoints, DIVERGED))
-        if diverged and not changed:
-            raise utils.UserError(self._how_to_go_on(prefix, diverged))
-        if changed and not (diverged and changed == {'learning_rate'}):
+        if diverged and changed <= {'learning_rate'}:
+            if self._settings['learning_rate'] >= diverged['learning_rate']:
+                raise utils.UserError(self._how_to_go_on(prefix, diverged))
+        elif changed:
             raise utils.UserError('{}: trained with {}; give the same, or another --name, or --restart'.format(
                 prefix, ', '.join(different)))
 
@@ -157,6 +158,7 @@ class TrainingRun:
                 if due and self.step < steps_before + steps_per_epoch:  # at the end of the epoch, end_epoch saves
                     self.save()
                     self._end_if_asked()
+            self._check_weights()  # before the evaluation: TensorFlow makes no histogram of NaN
 
     def add_loss(self, loss_value, batch_size):
         """Adds a batch's mean loss to the epoch's. Raises UserError if it is not finite."""
@@ -183,8 +185,7 @@ class TrainingRun:
             if identity(folder) != before:  # the Saver would make a new one, without the lock
                 raise utils.UserError('{}: has vanished while the run was writing to it; bring it back, and the '
                                       'same command continues from the last checkpoint'.format(folder))
-        if not self._session.run(self._finite):
-            self._end_diverged('weights')
+        self._check_weights()
         for log in self._logs.values():
             log.flush()
         state = {'settings': self._settings, 'history': self.history, 'loss_sum': self.loss_sum}
@@ -192,15 +193,18 @@ class TrainingRun:
         folder = self.folders.checkpoints
         with outputs.report_write_errors(folder), checkpoints.working_directory(folder):
             name = self._saver.save(self._session, 'model.ckpt', global_step=self.step, write_meta_graph=False)
-            if os.path.exists(DIVERGED):
-                os.remove(DIVERGED)
         self.latest = os.path.join(folder, name)
         self._saved_at = time.monotonic()
+
+    def _check_weights(self):
+        if not self._session.run(self._finite):
+            self._end_diverged('weights')
 
     def _end_diverged(self, what):
         """Records that the run has diverged, so that it can be continued with a smaller learning rate."""
         diverged = {'what': what, 'step': self.step, 'learning_rate': self._settings['learning_rate']}
-        outputs.write_whole(os.path.join(self.folders.checkpoints, DIVERGED), json.dumps(diverged).encode())
+        if self.latest:
+            outputs.write_whole(os.path.join(self.folders.checkpoints, DIVERGED), json.dumps(diverged).encode())
         raise utils.UserError(self._how_to_go_on(self.latest, diverged))
 
     def _how_to_go_on(self, checkpoint, diverged):

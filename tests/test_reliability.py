@@ -323,34 +323,39 @@ def test_what_cannot_be_read_is_not_called_damaged(convnet, copied, lesson2, mon
 
 # ---- The run diverges ----
 
-@pytest.mark.parametrize('what', ['loss', 'weights'])
+@pytest.mark.parametrize('what, step, seconds', [('loss', 20, 1000), ('weights', 20, 0), ('weights', 24, 1000)])
 def test_a_diverged_run_goes_on_from_a_good_checkpoint_with_a_smaller_learning_rate(convnet, copied, lesson2,
-                                                                                    monkeypatch, what):
-    """It ends in the step in which it happens, or at the next save if only the weights show it; none saves it."""
+                                                                                    monkeypatch, what, step, seconds):
+    """It ends in the step in which it happens, or, if only the weights show it, at the next save or the end of the
+    epoch (step 24); none saves it."""
     good, before = newest(copied), digest(copied)
     add_loss = TrainingRun.add_loss
 
     def add_loss_and_diverge(run, loss_value, batch_size):
-        if run.step == 20 and what == 'weights':
+        if run.step == step and what == 'weights':
             biases, = [each for each in lesson2.tf.global_variables() if each.op.name == 'fc/biases']
             biases.load([float('inf')] * 1024, run._session)
-        add_loss(run, float('nan') if run.step == 20 and what == 'loss' else loss_value, batch_size)
+        add_loss(run, float('nan') if run.step == step and what == 'loss' else loss_value, batch_size)
 
     with monkeypatch.context() as patch:
-        patch.setattr(TrainingRun, 'SECONDS_BETWEEN_SAVES', 0 if what == 'weights' else 1000)
+        patch.setattr(TrainingRun, 'SECONDS_BETWEEN_SAVES', seconds)
         patch.setattr(TrainingRun, 'add_loss', add_loss_and_diverge)
         result = convnet('--epochs', EPOCHS, check=2)
-    assert_one_line(result, 'the {} became infinite or NaN in step 20'.format(what), '--learning-rate')
-    if what == 'loss':
+    diverged = 'the {} became infinite or NaN in step {}'.format(what, step)
+    assert_one_line(result, diverged, '--learning-rate')
+    if seconds:
         assert newest(copied) == good and good in result.stderr and digest(copied) == before
-    assert 'in step 20' in convnet('--epochs', EPOCHS, check=2).stderr  # it would only happen again
+    for rate in 1e-3, 1e-2:  # it would only happen again
+        assert diverged in convnet('--epochs', EPOCHS, '--learning-rate', rate, check=2).stderr
     assert 'trained with --keep-prob' in convnet('--epochs', EPOCHS, '--learning-rate', 1e-4, '--keep-prob', 0.5,
                                                  check=2).stderr
     result = convnet('--epochs', EPOCHS, '--learning-rate', 1e-4)
     assert 'The learning rate was 0.001 up to here, and is 0.0001 from now on.' in result.stdout
     assert [row.split()[0] for row in table(result.stdout)] == ['1', '2', '3', '4']
-    assert 'trained with --learning-rate 0.0001' in convnet('--epochs', EPOCHS, check=2).stderr
+    assert diverged in convnet('--epochs', EPOCHS, check=2).stderr
     assert 'done already' in convnet('--epochs', EPOCHS, '--learning-rate', 1e-4).stdout
+    truncate(newest(copied) + DATA)  # the checkpoint before has the larger learning rate
+    assert 'passed over' in convnet('--epochs', EPOCHS, '--learning-rate', 1e-4).stderr
 
 
 def test_a_run_that_diverges_before_its_first_checkpoint(convnet, tmp_path, lesson2, monkeypatch):
