@@ -37,14 +37,6 @@ def test_filters():
         assert figures_of(stdout, name)[0] > 0
 
 
-def test_scaling(tmp_path):
-    picture = tmp_path / 'scaling.png'
-    stdout, _ = benchmark('scaling.py', '--batch-sizes', 4, '--images', 8, '--megapixels', 0.01, '--rounds', 1,
-                          '--output', picture)
-    assert picture.read_bytes().startswith(b'\x89PNG')
-    assert figures_of(stdout, 'ours, ms per image')[0] > 0 and figures_of(stdout, 'OpenCV, ms per kernel')[0] > 0
-
-
 def test_time_to_accuracy(small_data):
     stdout, _ = benchmark('time_to_accuracy.py', '--target', 0.12, '--seeds', 1, '--data-dir', small_data)
     assert figures_of(stdout, 'ours')[0] > 0
@@ -53,7 +45,7 @@ def test_time_to_accuracy(small_data):
 
 def test_overhead(small_data):
     stdout, stderr = benchmark('overhead.py', '--epochs', 2, '--data-dir', small_data)
-    for name in 'until all is imported', 'training', 'checkpoints', 'evaluation', 'figures and projector':
+    for name in 'until all is imported', 'training', 'checkpoints', 'evaluation', 'figures and page':
         assert figures_of(stderr, name)[0] > 0, name
     for name in 'reading the digits', 'moving average', 'summaries':  # less than a hundredth of a second, maybe
         assert figures_of(stderr, name)[0] >= 0, name
@@ -68,13 +60,17 @@ def test_profile_ops():
 
 def test_accuracy(tmp_path, small_data):
     stdout, _ = benchmark('accuracy.py', '--seeds', 2, '--epochs', 1, '--data-dir', small_data,
-                          '--output-dir', tmp_path / 'runs')
-    recipe, images, mean = [cell.strip() for cell in stdout.splitlines()[-1].strip('|').split('|')]
-    assert (recipe, images) == ('default', 'test')
-    mean, deviation, standard_error = map(float, mean.strip(')').replace('(', '±').split('±'))
-    assert 0.1 <= mean <= 1 and 0 < deviation < 0.5
-    assert standard_error == pytest.approx(deviation / 2 ** 0.5, abs=1e-4)
-    assert len(os.listdir(str(tmp_path / 'runs' / 'checkpoints'))) == 2
+                          '--output-dir', tmp_path / 'runs', '--recipes', 'default', 'no-augmentation')
+    means = []
+    for line, name in zip([3, 5, 10], ['default', 'no-augmentation', 'no-augmentation']):
+        recipe, images, mean = [cell.strip() for cell in stdout.splitlines()[line].strip('|').split('|')]
+        assert (recipe, images) == (name, 'test')
+        mean, deviation, standard_error = map(float, mean.strip(')').replace('(', '±').split('±'))
+        assert 0 <= deviation < 0.5 and standard_error == pytest.approx(deviation / 2 ** 0.5, abs=1e-4)
+        means.append(mean)
+    assert 0.1 <= means[0] <= 1 and '± .0000' not in stdout.splitlines()[3] and means[1] - means[0] == pytest.approx(means[2], abs=2e-4) and means[2] != 0
+    assert stdout.splitlines()[7].startswith('| minus default |')
+    assert len(os.listdir(str(tmp_path / 'runs' / 'checkpoints'))) == 4
 
 
 def test_towers():

@@ -1,9 +1,12 @@
 """Accuracy of lesson 2 by epoch, as Markdown: mean ± standard deviation over seeds (standard error of the mean).
 
+Of several recipes, a second table has the differences from the first, seed by seed.
+
     python tests/benchmarks/accuracy.py --seeds 5 --epochs 10
     python tests/benchmarks/accuracy.py --seeds 3 --epochs 10 --recipes default hand-coded course
 
-Each seed of a recipe is one run, which is kept: the same command again continues it, or only prints.
+Each seed of a recipe is one run, which is kept: the same command again continues it, or only prints. After a change
+of the lesson, choose another --output-dir.
 Flags that it does not know go to the lesson.
 """
 import argparse
@@ -43,24 +46,36 @@ def run_seed(recipe, seed, options, flags):
     return accuracies
 
 
-def mean_and_spread(values):
+def mean_and_spread(values, form='{:.4f}'):
     """The mean; of several values also their standard deviation, and in brackets the standard error of the mean."""
-    text = '{:.4f}'.format(statistics.mean(values))
+    text = form.format(statistics.mean(values))
     if len(values) > 1:
         deviation = statistics.stdev(values)
         text += ' ± {:.4f} ({:.5f})'.format(deviation, deviation / len(values) ** 0.5)
     return text.replace('0.', '.')
 
 
+def print_table(title, shown, values, form):
+    """values: {name: for each seed {epoch: {images: value}}}"""
+    print('| {} | images | {} |\n|---|---|{}'.format(title, ' | '.join(map(str, shown)), '---|' * len(shown)))
+    for name, runs in values.items():
+        for images in 'validation', 'test':
+            print('| {} | {} | {} |'.format(name, images, ' | '.join(
+                mean_and_spread([run[epoch][images] for run in runs], form) for epoch in shown)))
+
+
 def main(options, flags):
     shown = [epoch for epoch in EPOCHS if epoch <= options.epochs]
-    lines = ['| recipe | images | {} |'.format(' | '.join(map(str, shown))), '|---|---|' + '---|' * len(shown)]
-    for recipe in options.recipes:
-        runs = [run_seed(recipe, seed, options, flags) for seed in range(options.seeds)]
-        for images in 'validation', 'test':
-            lines.append('| {} | {} | {} |'.format(recipe, images, ' | '.join(
-                mean_and_spread([run[epoch][images] for run in runs]) for epoch in shown)))
-    print('\n'.join(lines))
+    runs = {recipe: [run_seed(recipe, seed, options, flags) for seed in range(options.seeds)]
+            for recipe in options.recipes}
+    print_table('recipe', shown, runs, '{:.4f}')
+    first, *others = runs
+    if others:
+        print()
+        print_table('minus ' + first, shown, {
+            recipe: [{epoch: {images: run[epoch][images] - base[epoch][images] for images in ('validation', 'test')}
+                      for epoch in shown} for run, base in zip(runs[recipe], runs[first])]
+            for recipe in others}, '{:+.4f}')
 
 
 if __name__ == '__main__':

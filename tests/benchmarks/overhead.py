@@ -17,7 +17,7 @@ import time
 import rounds
 
 LOADING, GRAPH, TRAINING = 'until all is imported', 'building the graph, opening the session', 'training'
-OVERHEAD = ['moving average', 'summaries', 'checkpoints', 'evaluation', 'figures and projector']
+OVERHEAD = ['moving average', 'summaries', 'checkpoints', 'evaluation', 'figures and page']
 
 
 class Stopwatch:
@@ -59,22 +59,28 @@ class Stopwatch:
                 yield from progress(*args)
         owner.progress = measured
 
-    def wrap_ema(self, lesson):
-        """Measures each run of the op that lesson.moving_average returns."""
-        moving_average, run = lesson.moving_average, lesson.tf.Session.run
-        ops = []
+    def wrap_runs(self, lesson):
+        """Measures each run of what lesson.moving_average and event_logs.histograms return."""
+        watched, run = [], lesson.tf.Session.run
 
-        def moving_average_and_note(*args):
-            ema_op, getter = moving_average(*args)
-            ops.append(ema_op)
-            return ema_op, getter
+        def watch(owner, name, key):
+            function = getattr(owner, name)
+
+            def noted(*args):
+                result = function(*args)
+                watched.append((result[0] if isinstance(result, tuple) else result, key))
+                return result
+            setattr(owner, name, noted)
 
         def measured(session, fetches, *args, **kwargs):
-            if fetches in ops:
-                with self.measure('moving average'):
-                    return run(session, fetches, *args, **kwargs)
+            for fetched, key in watched:
+                if fetched is fetches:
+                    with self.measure(key):
+                        return run(session, fetches, *args, **kwargs)
             return run(session, fetches, *args, **kwargs)
-        lesson.moving_average, lesson.tf.Session.run = moving_average_and_note, measured
+        watch(lesson, 'moving_average', 'moving average')
+        watch(lesson.event_logs, 'histograms', 'summaries')
+        lesson.tf.Session.run = measured
 
 
 def work(started, arguments):
@@ -89,10 +95,11 @@ def work(started, arguments):
     for owner, name, key in [
             (utils, 'read_mnist', 'reading the digits'), (run_class, '__init__', 'initializing or restoring'),
             (run_class, 'log', 'summaries'), (run_class, 'save', 'checkpoints'),
-            (lesson, 'measure_accuracy', 'evaluation'), (lesson.figures, 'plot_results', 'figures and projector')]:
+            (lesson, 'measure_accuracy', 'evaluation'), (lesson.figures, 'plot_results', 'figures and page'),
+            (lesson.pages, 'write_network_page', 'figures and page')]:
         watch.wrap(owner, name, key)
     watch.wrap_progress(run_class)
-    watch.wrap_ema(lesson)
+    watch.wrap_runs(lesson)
     first_step_ends = []
     add_loss = run_class.add_loss
 

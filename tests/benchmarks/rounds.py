@@ -7,7 +7,6 @@ import json
 import os
 import platform
 import re
-import resource
 import statistics
 import subprocess
 import sys
@@ -33,10 +32,10 @@ class Competitor:
         return json.loads(line)
 
     def work(self, units):
-        """Returns {'seconds': per unit, 'peak': bytes of memory since the process began}."""
+        """Returns the seconds per unit."""
         self.process.stdin.write('{}\n'.format(units))
         self.process.stdin.flush()
-        return self.answer()
+        return self.answer()['seconds']
 
     def close(self):
         self.process.stdin.close()
@@ -59,12 +58,11 @@ def serve(prepare):
     for line in sys.stdin:
         start = time.perf_counter()
         work(int(line))
-        reply(seconds=(time.perf_counter() - start) / int(line),
-              peak=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
+        reply(seconds=(time.perf_counter() - start) / int(line))
 
 
-class Turns(collections.namedtuple('Turns', 'seconds peak')):
-    """Seconds per unit in each round, and the peak bytes of memory."""
+class Turns(collections.namedtuple('Turns', 'seconds')):
+    """Seconds per unit in each round."""
 
     @property
     def median(self):
@@ -91,7 +89,7 @@ def compete(script, competitors, units, rounds):
             answers[name].append(competitor.work(units))
     for competitor in running.values():
         competitor.close()
-    return {name: Turns([answer['seconds'] for answer in given], given[-1]['peak']) for name, given in answers.items()}
+    return {name: Turns(seconds) for name, seconds in answers.items()}
 
 
 def table_rows(lines):
