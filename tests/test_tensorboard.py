@@ -6,6 +6,7 @@ README's screenshots come from here:
     python -m pytest tests/test_tensorboard.py --screenshots docs --logs graphs
 """
 import contextlib
+import io
 import os
 import re
 import shutil
@@ -14,6 +15,7 @@ import sys
 import time
 
 import pytest
+from PIL import Image
 
 from conftest import BOXES, user_environment
 from test_training import run_once
@@ -73,7 +75,7 @@ def browser(tmp_path_factory):
     options.binary_location = BROWSER
     for argument in ('headless', 'no-sandbox', 'disable-gpu', 'disable-dev-shm-usage', 'disable-quic', 'no-first-run',
                      'disable-background-networking', 'disable-component-update', 'disable-sync',
-                     'window-size=1400,1200', 'user-data-dir={}'.format(tmp_path_factory.mktemp('chromium'))):
+                     'window-size=1400,1200', 'force-device-scale-factor=2', 'user-data-dir={}'.format(tmp_path_factory.mktemp('chromium'))):
         options.add_argument('--' + argument)
     service = Service(DRIVER)
     service.start()
@@ -105,11 +107,18 @@ def page(browser, address):
 
 @pytest.fixture
 def screenshot(request, browser):
-    def save(name):
+    def save(name, elements):
+        """Saves a picture of the part of the page in which the elements are, if one is asked for."""
         folder = request.config.getoption('--screenshots')
         if folder:
             time.sleep(2)  # until its animations end
-            browser.save_screenshot(os.path.join(folder, name))
+            picture = Image.open(io.BytesIO(browser.get_screenshot_as_png()))
+            pixels = picture.width / browser.execute_script('return innerWidth')
+            boxes = [element.rect for element in elements]
+            left, top = [min(box[side] for box in boxes) - 15 for side in 'xy']
+            right, bottom = [max(box[side] + box[size] for box in boxes) + 15
+                             for side, size in (('x', 'width'), ('y', 'height'))]
+            picture.crop([int(side * pixels) for side in (left, top, right, bottom)]).save(os.path.join(folder, name))
     return save
 
 
@@ -126,11 +135,16 @@ def names(nodes):
     return {node.get_attribute('data-name') for node in nodes}
 
 
+def in_main_graph(nodes):
+    """Those that TensorBoard does not put aside as auxiliary."""
+    return [node for node in nodes if node.get_attribute('data-name') not in ('init', 'gradients')]
+
+
 def test_the_graph_has_the_boxes_of_the_lecture_and_conv1_opens(page, browser, screenshot):
     find = page('graphs&run=convnet_mnist%2Ftrain')
     nodes = find('g.node[data-name]', lambda found: len(found) >= len(SHOWN_BOXES))
     assert names(nodes) == SHOWN_BOXES
-    screenshot('tensorboard_graph.png')
+    screenshot('tensorboard_graph.png', in_main_graph(nodes))
     conv1 = next(node for node in nodes if node.get_attribute('data-name') == 'conv1')
     webdriver.ActionChains(browser).double_click(still(conv1)).perform()
     inside = find('g.node[data-name^="conv1/"]', lambda found: len(found) >= 3)
@@ -145,17 +159,16 @@ def test_the_graph_of_two_towers(page, screenshot, small_data, lesson3, tmp_path
     with tensorboard(str(tmp_path / 'graphs')) as address:
         nodes = page('graphs', address)('g.node[data-name]', lambda found: len(found) >= len(boxes))
         assert names(nodes) == boxes
-        screenshot('tensorboard_towers.png')
+        screenshot('tensorboard_towers.png', in_main_graph(nodes))
 
 
-def test_the_scalars_show_the_runs(page, browser, screenshot):
+def test_the_scalars_show_the_runs(page):
     find = page('scalars')
     assert find('vz-line-chart2, tf-line-chart-data-loader', lambda found: len(found) >= 3)
     for run in 'train', 'validation', 'test':
         assert find('tf-runs-selector, tf-multi-checkbox', lambda found: any(run in each.text for each in found))
     curves = find('svg path.line, svg .plot path, svg .line-plot path', lambda found: len(found) >= 4)
     assert any(len(curve.get_attribute('d') or '') > 20 for curve in curves)
-    screenshot('tensorboard_scalars.png')
 
 
 def test_the_images_are_the_figures(page):
@@ -163,10 +176,9 @@ def test_the_images_are_the_figures(page):
     assert all(int(picture.get_property('naturalWidth')) > 300 for picture in pictures[:2])
 
 
-def test_the_histograms_show_something(page, screenshot):
+def test_the_histograms_show_something(page):
     shapes = page('histograms')('svg .histogram path, svg path.outline, svg g.histogram', lambda found: len(found) >= 3)
     assert shapes
-    screenshot('tensorboard_histograms.png')
 
 
 def test_the_projector_finds_the_activations(page, browser):
