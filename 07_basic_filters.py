@@ -57,8 +57,8 @@ def patch_start(index, size, kernel_size, stride, padding):
 
     stride: by how many pixels the kernel moves from one output to the next. VALID gives
     ceil((size - kernel_size + 1) / stride) outputs, SAME gives ceil(size / stride). For that, SAME pads the image with
-    zeros: half of them before the first pixel, so that the start may be negative; half after the last pixel, and an
-    odd one there, too.
+    zeros, half of them before the first pixel, so that the start may be negative, and half after the last pixel. If
+    their number is odd, the greater half comes last.
     """
     zeros = 0
     if padding == 'SAME':
@@ -67,10 +67,10 @@ def patch_start(index, size, kernel_size, stride, padding):
 
 
 def explain_one_value(title, image, kernel, output, stride, padding):
-    """Prints the arithmetic behind one output value: patch x kernel = products, and their sum.
+    """Prints the arithmetic behind one output value: patch x kernel = products, and their sum over all input channels.
 
-    image [height, width, channels], kernel [h, w, channels], output [out_height, out_width]. The sum runs over
-    all input channels.
+    image [height, width, channels], kernel [h, w, channels], output [out_height, out_width]. Returns the row and the
+    column of the pixel that is under the kernel's centre.
     """
     h, w, _ = kernel.shape
     tops = patch_start(np.arange(output.shape[0]), image.shape[0], h, stride, padding)   # for each row of the output
@@ -79,7 +79,7 @@ def explain_one_value(title, image, kernel, output, stride, padding):
     padded = np.pad(image, [(h, h), (w, w), (0, 0)], mode='constant')  # with zeros: pixel (0, 0) is now at (h, w)
     patch = padded[tops[row] + h:, lefts[column] + w:][:h, :w]
     tables.print_value(title, row, column, patch, kernel, patch * kernel, output[row, column])
-    return tops[row] + (h - 1) // 2, lefts[column] + (w - 1) // 2  # the pixel of the image under the kernel's centre
+    return tops[row] + (h - 1) // 2, lefts[column] + (w - 1) // 2
 
 
 # ---- Many kernels -----------------------------------------------------------------------------------------

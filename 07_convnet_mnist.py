@@ -38,25 +38,25 @@ IMAGE_SIZE = 28  # height and width of an image, in pixels
 
 # ---- The network: one function for each kind of layer, one variable scope for each layer ------------------
 
-def conv_relu(images, filters, name, initializer, trainable=True):
-    """Convolution with `filters` kernels, biases, relu: images [n, h, w, c] -> activations [n, h, w, filters]."""
+def conv_relu(inputs, filters, name, initializer, trainable=True):
+    """Convolution with `filters` kernels, biases, relu: inputs [n, h, w, c] -> activations [n, h, w, filters]."""
     # In the scope conv1, 'weights' becomes conv1/weights. The scope's initializer gives its variables their values.
     with tf.variable_scope(name, initializer=initializer):
         # height, width, input channels, output channels
-        weights = tf.get_variable('weights', [5, 5, images.shape[3], filters], trainable=trainable)
+        weights = tf.get_variable('weights', [5, 5, inputs.shape[3], filters], trainable=trainable)
         biases = tf.get_variable('biases', [filters])  # a number that is added to all outputs of one kernel
-        conv = tf.nn.conv2d(images, weights, strides=[1, 1, 1, 1], padding='SAME')
+        conv = tf.nn.conv2d(inputs, weights, strides=[1, 1, 1, 1], padding='SAME')
         # relu sets negative values to 0. Without it, two layers in a row could do no more than one linear layer.
         return tf.nn.relu(tf.nn.bias_add(conv, biases))
 
 
-def max_pool(images, name):
+def max_pool(inputs, name):
     """The largest value of each 2 x 2 pixels: [n, h, w, c] -> [n, h/2, w/2, c].
 
-    A stroke one pixel further left gives nearly the same output, and the next layer has a quarter of the pixels.
+    A stroke one pixel further left often gives the same output, and the next layer has a quarter of the pixels.
     """
     with tf.name_scope(name):  # no variables: a name scope is enough
-        return tf.nn.max_pool(images, ksize=[1, 2, 2, 1], strides=[1, 2, 2, 1], padding='SAME')
+        return tf.nn.max_pool(inputs, ksize=[1, 2, 2, 1], strides=[1, 2, 2, 1], padding='SAME')
 
 
 def fully_connected(inputs, units, name, initializer, activation=tf.identity):
@@ -84,8 +84,8 @@ def initial_values(layer, seed, stddev, scale=2.0):
     """Returns an initializer for a scope: weights from a truncated normal distribution, biases 0.
 
     The variance of the weights is scale / (inputs of a unit), so that the signal neither dies nor explodes from layer
-    to layer; the 2 makes up for relu, which halves the mean square. stddev: if not 0, the standard deviation of all
-    weights and biases instead. Each variable has a seed of its own.
+    to layer; the 2 makes up for relu, which halves the mean square. stddev: if not 0, the standard deviation
+    (before it is truncated) of all weights and biases. Each variable has a seed of its own.
     """
     def initializer(shape, **options):  # TensorFlow calls it for each variable; options: the type, and so on
         if stddev:
@@ -131,7 +131,7 @@ def loss(logits, labels):
 
 
 def training(cross_entropy, gradients, global_step, learning_rate):
-    """Returns the op of a training step, by the gradients of the trainable variables; and a summary for TensorBoard."""
+    """Returns an op that does one training step with the gradients of the trainable variables, and a summary."""
     with tf.name_scope('train'):
         # Adam changes each trainable variable a little, against the gradient of the loss, so that the loss falls.
         train_op = tf.train.AdamOptimizer(learning_rate).apply_gradients(
@@ -145,8 +145,9 @@ def evaluation(images, getter=None):
     """Returns {layer: activations} and the probabilities [n, 10] of images [n, 28, 28, 1].
 
     Without reuse, a second call of inference would raise "ValueError: Variable conv1/weights already exists". With
-    reuse=True, tf.get_variable returns the variable of that name instead of creating one, and both networks share
-    their weights. getter: returns a variable's moving average in its place, see support/moving_average.py.
+    reuse=True, tf.get_variable returns the variable of that name instead of creating one, so that initializers have no
+    effect, and both networks share their weights. getter: returns a variable's moving average in its place, see
+    support/moving_average.py.
     """
     # tf.get_variable_scope() is the current scope, so that the names get no prefix.
     with tf.name_scope('evaluation'), tf.variable_scope(tf.get_variable_scope(), reuse=True, custom_getter=getter):
@@ -206,7 +207,7 @@ def run_training(flags, data, model=model):
                 batches = utils.batches(data.train, flags.batch_size, flags.augment, flags.seed, epoch,
                                         start_batch=run.step - (epoch - 1) * steps_per_epoch)  # 0, unless continued
                 for image_batch, label_batch in run.progress(epoch, utils.prefetch(batches)):  # counts run.step, saves
-                    # A training step: a batch goes in, train_op changes the weights, the loss before that comes out.
+                    # A training step: it is fed a batch, changes the weights, and returns the loss before that.
                     _, loss_value, summary_value = session.run([train_op, cross_entropy, summary],
                                                                feed_dict={images: image_batch, labels: label_batch})
                     run.add_loss(loss_value, len(label_batch))

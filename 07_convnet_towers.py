@@ -36,7 +36,7 @@ def towers_on(tower_devices):
                 return fc * mask[part]
 
             with tf.name_scope('tower_{}'.format(number)):
-                tower_images, tower_labels = images[part], labels[part]  # on the first device: only these are sent
+                tower_images, tower_labels = images[part], labels[part]  # here, so that only a part is sent
                 # The operations built within tf.device run on that device. The first tower creates the variables;
                 # with reuse, the others share them, as the evaluation does.
                 with tf.device(device), tf.variable_scope(tf.get_variable_scope(), reuse=number > 0):

@@ -64,7 +64,7 @@ def rotate45(matrix):
 
 
 def orientations(matrix):
-    """The different kernels [3, 3] that repeated rotation by 45 degrees gives: 1, 2 or 8."""
+    """The different kernels [3, 3] that repeated rotation by 45 degrees gives: 1, 2, 4 or 8."""
     rotated = [matrix]
     while not np.array_equal(rotate45(rotated[-1]), matrix):
         rotated.append(rotate45(rotated[-1]))

@@ -36,10 +36,9 @@ class UserError(Exception):
 def read_mnist(directory, image_size=28):
     """Reads a dataset in MNIST's format, for example MNIST itself or Fashion-MNIST.
 
-    Returns Datasets(train, validation, test), each a Dataset of uint8 images [n, image_size, image_size],
-    0 to 255, and uint8 labels [n], 0 to 9. The first twelfth of the training file (MNIST: 5,000) is the
-    validation set, as in TensorFlow's own tutorials. The files in data/mnist are checked against their
-    published SHA-256. Raises UserError for files that are missing or damaged.
+    Returns Datasets(train, validation, test), each a Dataset of uint8 images [n, image_size, image_size], 0 to 255, and
+    uint8 labels [n], 0 to 9. The first twelfth of the training file (MNIST: 5,000) is the validation set, as in
+    TensorFlow's own tutorials. Raises UserError for files that are missing or damaged (data/mnist: see MNIST_SHA256).
     """
     train, test = [read_images_and_labels(directory, name, image_size) for name in ('train', 't10k')]
     validation_size = len(train.labels) // 12
@@ -153,7 +152,7 @@ def bilinear_sample(images, y, x):
     y, x = y - top.astype(np.float32), x - left.astype(np.float32)  # from here on the fractions
     corner = (top * width + left).astype(np.intp) + height * width * np.arange(count)[:, np.newaxis, np.newaxis]
     flat = images.ravel().astype(np.float32)
-    top_left, top_right, bottom_left, bottom_right = [  # mode: all indices are valid, so take need not check them
+    top_left, top_right, bottom_left, bottom_right = [  # all indices are valid; 'clip' skips the check
         flat[shift:].take(corner, mode='clip') for shift in (0, 1, width, width + 1)]
     above = top_left + (top_right - top_left) * x
     below = bottom_left + (bottom_right - bottom_left) * x
@@ -239,7 +238,7 @@ def read_digit(path, size=28):
     if strongest < 30:
         raise UserError('{}: expected a digit, dark on light or light on dark; '
                         'found nothing that stands out'.format(path))
-    ink = np.clip(ink / strongest * 2 - 0.7, 0, 1)
+    ink = np.clip(ink / strongest * 2 - 0.7, 0, 1)  # 0 up to 35% of the strongest, 1 from 85% on
     rows, columns = [np.flatnonzero(ink.max(axis=axis) > 0.5) for axis in (1, 0)]
     ink = np.pad(ink[rows[0]:rows[-1] + 1, columns[0]:columns[-1] + 1], 20, mode='constant')
     edges = np.abs(np.diff(ink, axis=0)).sum() + np.abs(np.diff(ink, axis=1)).sum()
@@ -249,7 +248,8 @@ def read_digit(path, size=28):
     digit = digit.crop(digit.getbbox())
     scale = size * 20 / 28 / max(digit.size)
     width, height = [max(1, int(side * scale + 0.5)) for side in digit.size]
-    digit = digit.resize((width, digit.height), Image.LANCZOS).resize((width, height), Image.LANCZOS)  # in this order
+    for size_now in (width, digit.height), (width, height):  # width first; Pillow's own order varies
+        digit = digit.resize(size_now, Image.LANCZOS)
     return center_by_mass(np.asarray(digit), size)
 
 

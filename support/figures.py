@@ -225,8 +225,8 @@ def plot_kernels(before, after):
         axis.set(xticks=[], yticks=[], xlabel=name)
         if index == 0:
             axis.set_title('hand-coded, from lesson 1', fontweight='bold', loc='left')
-    figure.text(0.98, 0.33, 'The same place is the same kernel. White: positive. Grey: 0. Black: negative.',
-                ha='right', fontsize=9)
+    figure.text(0.98, 0.33, 'Each kernel keeps its place, and is scaled by itself. White: positive. Grey: 0. '
+                            'Black: negative.', ha='right', fontsize=9)
     return figure
 
 
@@ -253,8 +253,8 @@ def plot_activations(image, conv1_kernels, layers):
             tiles = np.concatenate([left[:, rows_of][:, :, columns_of], space, tiles], axis=2)
             title, columns = '{}: {} kernels, each beside its activation'.format(name, count), 4
         show_tiles(figure.add_subplot(grid[1 + index]), title, tiles, columns, gap=max(2, height // 9))
-    figure.text(0.02, 0.02, 'Activations: black is 0; white are the strongest 5% of the layer; weak ones '
-                            'are brightened (square root).', fontsize=9)
+    figure.text(0.02, 0.02, 'Activations: black is 0; white are the strongest 5% of the positive ones; weak ones are '
+                            'brightened (square root). Grey where there is no ink: a positive bias.', fontsize=9)
     return figure
 
 

@@ -538,7 +538,7 @@ def test_a_backup_never_goes_where_something_is(tmp_path):
 
 # ---- A student changes the network ----
 
-CONV = "weights = tf.get_variable('weights', [{0}, {0}, images.shape[3], filters]"
+CONV = "weights = tf.get_variable('weights', [{0}, {0}, inputs.shape[3], filters]"
 THREE_BY_THREE = [(CONV.format(5), CONV.format(3))]
 POOL2 = "    pool2 = max_pool(conv2, 'pool2')\n"
 EXTRA_LAYER = [
