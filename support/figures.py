@@ -215,7 +215,7 @@ def plot_kernels(before, after):
     grid = figure.add_gridspec(2, 2, height_ratios=[2.5, 1], left=0.02, right=0.98, top=0.93, bottom=0.06, hspace=0.3)
     panels = [('conv1 before training', before), ('conv1 after training', after)]
     if np.array_equal(before, after):
-        panels = [('conv1, hand-coded: not trained', after)]
+        panels = [('conv1, not trained', after)]
     for column, (title, values) in enumerate(panels):
         show_tiles(figure.add_subplot(grid[0, column]), title, normalized_kernels(values), columns=8)
     row = grid[1, :].subgridspec(1, len(kernels.KERNELS))
