@@ -142,7 +142,7 @@ FAULTS = [  # name, file, text, replacement; file of tests, which of them (as py
      'training', 'another_version'),
     ('any setting may change after divergence', RUN, "if diverged and changed <= {'learning_rate'}:", 'if diverged:',
      'reliability', 'diverged'),
-    ('diverges again', RUN, "if self._settings['learning_rate'] >= diverged['learning_rate']:",
+    ('a diverged run goes on as it was', RUN, "if self._settings['learning_rate'] >= diverged['learning_rate']:",
      "if self._settings['learning_rate'] == diverged['learning_rate']:", 'reliability', 'diverged'),
     ('weights are not checked before the evaluation', RUN, '            self._check_weights()  # before',
      '            #', 'reliability', 'diverged'),
