@@ -189,8 +189,8 @@ def convnet_parser(docstring):
         help='standard deviation of all initial weights and biases; 0: weights sqrt(2 / inputs of a unit), '
              'ten times smaller in conv1, and biases 0 (default: %(default)s)')
     add('--ema-decay', type=bounded(float, 0, 0.999999), default=0.99, metavar='X',
-        help='evaluate with an exponential moving average of the weights; 0: with the weights '
-             'themselves (default: %(default)s)')
+        help='evaluate with an exponential moving average of the weights, updated every ten steps, at first with a '
+             'smaller decay than this; 0: with the weights themselves (default: %(default)s)')
     add('--augment', type=bounded(float, 0, 10), default=1.0, metavar='PIXELS',
         help='augmentation: shift, stretch, rotate and bend each training image by about so many pixels; '
              '0: none (default: %(default)s)')
