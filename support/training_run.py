@@ -134,7 +134,7 @@ class TrainingRun:
                                                for setting in (saved.get(name), self._settings.get(name))])
                      for name in sorted(changed)]
         diverged = read_json(os.path.join(self.folders.checkpoints, DIVERGED))
-        if diverged and changed <= {'learning_rate'}:
+        if diverged and changed <= {'learning_rate'} and saved['learning_rate'] >= diverged['learning_rate']:
             if self._settings['learning_rate'] >= diverged['learning_rate']:
                 raise utils.UserError(self._how_to_go_on(prefix, diverged))
         elif changed:

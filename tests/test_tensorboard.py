@@ -75,7 +75,8 @@ def browser(tmp_path_factory):
     options.binary_location = BROWSER
     for argument in ('headless', 'no-sandbox', 'disable-gpu', 'disable-dev-shm-usage', 'disable-quic', 'no-first-run',
                      'disable-background-networking', 'disable-component-update', 'disable-sync',
-                     'window-size=1400,1200', 'force-device-scale-factor=2', 'user-data-dir={}'.format(tmp_path_factory.mktemp('chromium'))):
+                     'window-size=1400,1200', 'force-device-scale-factor=2',
+                     'user-data-dir={}'.format(tmp_path_factory.mktemp('chromium'))):
         options.add_argument('--' + argument)
     service = Service(DRIVER)
     service.start()

@@ -3,8 +3,8 @@
     python tests/benchmarks/filters.py
 
 Ours is what lesson 1 runs, in one session.run: filter_grey, one conv2d for all kernels, and filter_rgb, one
-conv2d for each kernel; either way, the nine outputs are fetched as a list. OpenCV and SciPy get the same float32 picture, one kernel after the
-other. Pillow's filter works on bytes only: a quarter of the memory to move.
+conv2d for each kernel; either way, the nine outputs are fetched as a list. OpenCV and SciPy get the same
+float32 picture, one kernel after the other. Pillow's filter works on bytes only: a quarter of the memory to move.
 """
 import argparse
 import importlib
