@@ -554,7 +554,7 @@ OTHER_SIZES = [
     ("conv_relu(images, 32, 'conv1', initial_values", "conv_relu(images, 64, 'conv1', initial_values"),
     ("fully_connected(pool2, 1024, 'fc'", "fully_connected(pool2, 256, 'fc'")]
 LARGER_IMAGES = [("IMAGE_SIZE = 28 ", "IMAGE_SIZE = 32 ")]
-NOISE = [("stddev, scale=0.02)", "stddev, scale=0.02), trainable=False")]
+RANDOM_CONV1 = [("stddev, scale=0.02)", "stddev, scale=2.0), trainable=False")]
 
 
 def edited_lesson(folder, edits):
@@ -586,8 +586,8 @@ def resized_to_32(images):
     (OTHER_SIZES, [], ['conv1 28 x 28 x 64 5 x 5 x 1 x 64 1,664', 'fc 256 3136 x 256'],
      1664 + 102464 + 803072 + 2570),
     (LARGER_IMAGES, [], ['pool2 8 x 8 x 64 0', 'fc 1024 4096 x 1024'], 832 + 51264 + 4195328 + 10250),
-    (NOISE, [], ['conv1 28 x 28 x 32 5 x 5 x 1 x 32 832'], 832 + 51264 + 3212288 + 10250),
-], ids=['3x3 kernels', '3x3 hand-coded', 'third layer', 'other sizes', '32x32 images', 'noise in conv1'])
+    (RANDOM_CONV1, [], ['conv1 28 x 28 x 32 5 x 5 x 1 x 32 832'], 832 + 51264 + 3212288 + 10250),
+], ids=['3x3 kernels', '3x3 hand-coded', 'third layer', 'other sizes', '32x32 images', 'random conv1'])
 def test_the_network_can_be_changed_where_it_stands(lesson2, convnet_flags, tmp_path, capfd, mnist, edits, flags,
                                                     lines, parameters):
     lesson = edited_lesson(tmp_path, edits)
@@ -605,7 +605,7 @@ def test_the_network_can_be_changed_where_it_stands(lesson2, convnet_flags, tmp_
     if '--conv1' in flags:
         values = all_variables(lesson.tf, tmp_path / 'checkpoints' / NAME)
         np.testing.assert_array_equal(values['conv1/weights'], kernels.filter_bank(3, 3, 1, 32))
-    if edits is NOISE:
+    if edits is RANDOM_CONV1:
         assert not any(name.startswith('conv1/weights/') for name in all_variables(
             lesson.tf, tmp_path / 'checkpoints' / NAME))  # neither Adam's nor an average
 
