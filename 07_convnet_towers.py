@@ -4,8 +4,9 @@
     tensorboard --logdir graphs
 
 A tower is a copy of the network, usually on a device of its own. Each tower computes the gradients of the loss for its
-part of the batch; their sum is the gradient of the whole batch, by which Adam changes the variables. These exist once,
-for all towers. This is called data parallelism. With TF_CONFIG, towers are on several machines: see docs/devices.md.
+part of the batch; their sum is the gradient of the whole batch, by which Adam changes the variables. The variables
+exist once, for all towers. This is called synchronous data parallelism. With TF_CONFIG, towers are on several machines:
+see docs/devices.md.
 """
 import importlib
 
@@ -17,8 +18,7 @@ if __name__ == '__main__':
 
 lesson2 = importlib.import_module('07_convnet_mnist')  # "import 07_convnet_mnist" would be a syntax error
 tf = lesson2.tf
-with cli.quiet_start():
-    from support import cluster
+from support import cluster  # after TensorFlow, which lesson 2 starts quietly
 
 
 def towers_on(tower_devices):
@@ -29,8 +29,8 @@ def towers_on(tower_devices):
         for number, device in enumerate(tower_devices):
             part = slice(number, None, len(tower_devices))  # with 2 towers, images 0, 2, 4, ... and 1, 3, 5, ...
 
-            # A mask depends only on (seed, step), so that masks of the parts would be equal. Therefore each tower
-            # draws that of the whole batch, and takes the rows of its images.
+            # All towers have the same seed and step, and would draw the same mask. Instead, each draws the mask of the
+            # whole batch and takes the rows of its images, so that training is the same for any number of towers.
             def drop(fc):
                 mask = lesson2.dropout(tf.ones([batch_size, fc.shape[1]]), flags.keep_prob, flags.seed, global_step)
                 return fc * mask[part]
@@ -40,17 +40,19 @@ def towers_on(tower_devices):
                 # The operations built within tf.device run on that device. The first tower creates the variables;
                 # with reuse, the others share them, as the evaluation does.
                 with tf.device(device), tf.variable_scope(tf.get_variable_scope(), reuse=number > 0):
-                    layers = lesson2.inference(tower_images, drop, flags.seed, flags.init_stddev,
-                                               flags.conv1 == 'hand-coded')
+                    layers = lesson2.inference(tower_images, drop, flags.seed, flags.init_stddev, flags.conv1)
                     loss = loss_of_part(layers['softmax_linear'], tower_labels, batch_size)
                     tower_layers.append(layers)
                     losses.append(loss)
+                    # gate_gradients, as in minimize: nothing changes before all that need the old value are computed
                     gradients.append(tf.gradients(loss, tf.trainable_variables(), gate_gradients=True))
         with tf.name_scope('sum'):
             cross_entropy = tf.add_n(losses)
             sums = [tf.add_n(parts) for parts in zip(*gradients)]  # in a fixed order, so that each run rounds alike
-        train_op, summary = lesson2.training(cross_entropy, sums, global_step, flags.learning_rate)
-        return tower_layers[0], cross_entropy, train_op, summary
+        with tf.name_scope('train'):  # minimize, in lesson 2, computes the gradients and applies them
+            train_op = tf.train.AdamOptimizer(flags.learning_rate).apply_gradients(
+                zip(sums, tf.trainable_variables()), global_step)
+            return tower_layers[0], cross_entropy, train_op, tf.summary.scalar('loss', cross_entropy)
     return model
 
 

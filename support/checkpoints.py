@@ -46,6 +46,8 @@ def restore_newest(folder, restore):
     """
     intact = []
     names = names_in(folder)
+    if not names:
+        return []
     with working_directory(folder):
         for name in names:
             path = os.path.join(folder, name)
@@ -64,7 +66,7 @@ def restore_newest(folder, restore):
             except (tf.errors.OpError, IndexError, OSError) as error:  # 1.15 and 2.21 report damage in many ways
                 print('warning: {} is damaged and passed over ({})'.format(path, outputs.first_line(error)[:100]),
                       file=sys.stderr)
-    if names and not intact:
+    if not intact:
         raise utils.UserError('{}: none of its checkpoints is intact; --restart moves them to a backup and begins anew'
                               .format(folder))
     return intact
@@ -82,8 +84,7 @@ def working_directory(folder):
     """TensorFlow takes the paths of checkpoints for patterns, in which [ or * has a meaning; names in the working
     directory have none."""
     before = os.getcwd()
-    if os.path.isdir(folder):
-        os.chdir(folder)
+    os.chdir(folder)
     try:
         yield
     finally:

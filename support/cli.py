@@ -186,16 +186,17 @@ def convnet_parser(docstring):
     add('--keep-prob', type=bounded(float, 0.001, 1), default=0.75, metavar='X',
         help='probability that dropout keeps a unit of fc; 1: no dropout (default: %(default)s)')
     add('--init-stddev', type=bounded(float, 0, 10), default=0, metavar='X',
-        help='standard deviation of all initial weights and biases; 0: weights sqrt(2 / inputs of a unit), '
-             'ten times smaller in conv1, and biases 0 (default: %(default)s)')
+        help='standard deviation of all initial weights; 0: sqrt(2 / inputs of a unit), ten times smaller in conv1 '
+             '(default: %(default)s)')
     add('--ema-decay', type=bounded(float, 0, 0.999999), default=0.99, metavar='X',
         help='evaluate with an exponential moving average of the weights, updated every ten steps, at first with a '
              'smaller decay than this; 0: with the weights themselves (default: %(default)s)')
     add('--augment', type=bounded(float, 0, 10), default=1.0, metavar='PIXELS',
         help='augmentation: shift, stretch, rotate and bend each training image by about so many pixels; '
              '0: none (default: %(default)s)')
-    add('--conv1', choices=['learned', 'hand-coded'], default='learned',
-        help='hand-coded: conv1 has the kernels of kernels.py, which do not learn (default: %(default)s)')
+    add('--conv1', choices=['learned', 'hand-coded', 'random'], default='learned',
+        help='hand-coded: conv1 has the kernels of kernels.py; random: it keeps its initial kernels, of the usual size; '
+             'neither learns (default: %(default)s)')
     add('--seed', type=bounded(int, 0, 2**31 - 1), default=0, metavar='N',
         help='random seed: initial weights, order, augmentation, dropout (default: %(default)s)')
     add('--name', type=run_name, default='convnet_mnist',

@@ -31,7 +31,9 @@ def most_changed(image, output, tops, lefts, h, w):
     centre_rows, centre_columns = [np.clip(starts + (size - 1) // 2, 0, full - 1) for starts, size, full in
                                    ((tops, h, height), (lefts, w, width))]
     inside = np.outer((tops >= 0) & (tops + h <= height), (lefts >= 0) & (lefts + w <= width))
-    change = np.abs(output - image[centre_rows][:, centre_columns]) * inside
+    change = np.abs(output - image[centre_rows][:, centre_columns])
+    if inside.any():
+        change *= inside
     return np.unravel_index(change.argmax(), change.shape)
 
 

@@ -47,6 +47,7 @@ class TrainingRun:
         self._settings.update({'bf16': flags.bf16 and devices.can_use_bfloat16(),
                                'dataset': utils.fingerprint(data)})
         self._batch_size, self._epoch_size = flags.batch_size, len(data.train.labels)
+        self.batches_per_epoch = math.ceil(self._epoch_size / self._batch_size)  # the last one may be smaller
         self._session, self._signal, self._logs = session, None, {}
         with tf.variable_scope('checkpoint'):
             self._saved_state = tf.get_variable('saved_state', initializer='', trainable=False)  # SAVED_STATE
@@ -76,6 +77,11 @@ class TrainingRun:
     @property
     def epochs_done(self):
         return len(self.history)
+
+    @property
+    def batches_done(self):
+        """The number of training steps in the unfinished epoch."""
+        return self.step - self.epochs_done * self.batches_per_epoch
 
     def __enter__(self):
         self._handlers = {signum: signal.signal(signum, self._stop) for signum in (signal.SIGINT, signal.SIGTERM)}
@@ -119,7 +125,7 @@ class TrainingRun:
                 print('The learning rate was {} up to here, and is {} from now on.\n'.format(
                     saved['settings']['learning_rate'], self._settings['learning_rate']))
         self._saved_at = time.monotonic()
-        self.step = self.start_step = int(self._session.run(tf.train.get_global_step()))
+        self.step = int(self._session.run(tf.train.get_global_step()))
         self.epochs_before = self.epochs_done
         for name in LOGS:
             self._logs[name] = event_logs.continued_log(os.path.join(self.folders.graphs, name), self.step,
@@ -146,16 +152,14 @@ class TrainingRun:
 
         When a batch is yielded, self.step is the number of the training step that it is for.
         """
-        steps_per_epoch = math.ceil(self._epoch_size / self._batch_size)
-        steps_before = (epoch - 1) * steps_per_epoch
-        with tqdm(total=self._epoch_size, initial=(self.step - steps_before) * self._batch_size,
+        with tqdm(total=self._epoch_size, initial=self.batches_done * self._batch_size,
                   desc='epoch {}'.format(epoch), unit=' images', leave=False, disable=None) as self._bar:
             for images, labels in batches:
                 self.step += 1
                 yield images, labels
                 self._bar.update(len(labels))
                 due = self._signal or time.monotonic() - self._saved_at > self.SECONDS_BETWEEN_SAVES
-                if due and self.step < steps_before + steps_per_epoch:  # at the end of the epoch, end_epoch saves
+                if due and self.batches_done < self.batches_per_epoch:  # at the end of the epoch, end_epoch saves
                     self.save()
                     self._end_if_asked()
             self._check_weights()  # before the evaluation: TensorFlow makes no histogram of NaN

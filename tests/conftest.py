@@ -15,7 +15,7 @@ import utils  # noqa: E402
 from support import cli  # noqa: E402
 
 FIGURES = ['learned_kernels', 'activations', 'training_curve', 'confusion', 'mistakes']  # of lesson 2
-BOXES = {'data', 'conv1', 'pool1', 'conv2', 'pool2', 'fc', 'dropout', 'softmax_linear', 'loss', 'gradients', 'train',
+BOXES = {'data', 'conv1', 'pool1', 'conv2', 'pool2', 'fc', 'dropout', 'softmax_linear', 'loss', 'train',
          'global_step', 'moving_average', 'evaluation', 'histograms', 'init', 'checkpoint'}  # of its graph
 
 

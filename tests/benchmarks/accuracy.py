@@ -25,6 +25,7 @@ RECIPES = {
     'init-stddev-1': ['--init-stddev', '1'],
     'course': ['--init-stddev', '1', '--ema-decay', '0', '--augment', '0'],
     'hand-coded': ['--conv1', 'hand-coded'],
+    'random': ['--conv1', 'random'],
 }
 EPOCHS = [1, 2, 3, 5, 10, 25, 40, 50]  # the lecture's
 
