@@ -20,7 +20,7 @@ if __name__ == '__main__':
 
 with cli.quiet_start():
     import tensorflow.compat.v1 as tf  # the functions of TensorFlow 1.x, on 1.15 and on 2.x
-    tf.disable_v2_behavior()
+    tf.disable_v2_behavior()  # on 2.x: graphs and sessions, instead of computing each operation at once
     from support import devices, event_logs, figures, outputs, pages, tables
 
 
@@ -77,7 +77,8 @@ def explain_one_value(title, image, kernel, output, stride, padding):
     lefts = patch_start(np.arange(output.shape[1]), image.shape[1], w, stride, padding)  # for each column
     row, column = tables.most_changed(image[:, :, 0], output, tops, lefts, h, w)  # where there is something to see
     padded = np.pad(image, [(h, h), (w, w), (0, 0)], mode='constant')  # with zeros: pixel (0, 0) is now at (h, w)
-    patch = padded[tops[row] + h:, lefts[column] + w:][:h, :w]
+    top, left = tops[row] + h, lefts[column] + w
+    patch = padded[top:top + h, left:left + w]
     tables.print_value(title, row, column, patch, kernel, patch * kernel, output[row, column])
     return tops[row] + (h - 1) // 2, lefts[column] + (w - 1) // 2
 
@@ -98,7 +99,7 @@ def filter_grey(images, matrices, stride, padding):
 def filter_rgb(images, matrices, stride, padding):
     """One conv2d for each kernel: images [1, height, width, 3] -> {name: output [1, out_height, out_width, 3]}.
 
-    Each stands in a name scope, which makes it a box of the kernel's name in TensorBoard's graph.
+    Each has a name scope, which TensorBoard's graph shows as a box of that name.
     """
     rgb_outputs = {}
     for name, matrix in matrices.items():
@@ -109,6 +110,7 @@ def filter_rgb(images, matrices, stride, padding):
 
 # ---- The lecture's three operations -----------------------------------------------------------------------
 
+# Mixes the colours, as an example: the tone of old photographs.
 SEPIA = np.float32([[.393, .349, .272],  # row: colour in, column: colour out
                     [.769, .686, .534],
                     [.189, .168, .131]]) / 1.351  # the largest column sum, so that white stays at most 1
@@ -127,7 +129,7 @@ def compare_operations(images, matrix):
     pointwise = SEPIA[np.newaxis, np.newaxis]                       # [1, 1, 3, 3]: 9 weights
     strides = [1, 1, 1, 1]
     return {
-        # A common mistake: every output channel is the sum of all input channels. Grey, three times too bright.
+        # A common mistake: every output channel is the sum of all three filtered colours, and the picture grey.
         'conv2d, all channel pairs': tf.nn.conv2d(images, all_pairs, strides, 'SAME'),
         # With zeros off the channel diagonal, conv2d filters each channel by itself, as depthwise_conv2d does.
         'conv2d, diagonal': tf.nn.conv2d(images, diagonal, strides, 'SAME'),

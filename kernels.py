@@ -12,7 +12,7 @@ KERNELS = {  # float32 [3, 3], in display order. A kernel that sums to 1 keeps t
     'blur': np.float32([[1, 2, 1],   # Gaussian: a weighted mean, in which near pixels count more
                         [2, 4, 2],
                         [1, 2, 1]]) / 16,
-    'sharpen': np.float32([[ 0, -1,  0],   # the pixel, plus its difference from its four neighbours
+    'sharpen': np.float32([[ 0, -1,  0],   # the pixel, plus its differences from its four neighbours
                            [-1,  5, -1],
                            [ 0, -1,  0]]),
     'edge': np.float32([[-1, -1, -1],   # 0 wherever all nine pixels are equal
@@ -45,9 +45,9 @@ def rgb_kernel(matrix):
     """[h, w] -> [h, w, 3, 3]: the matrix on the channel diagonal (red to red, ...), zeros elsewhere.
 
     With the matrix in all nine channel pairs, every output channel would be the sum of all three
-    colours: a grey picture, three times too bright.
+    filtered colours: a grey picture, three times too bright if the kernel sums to 1.
     """
-    return grey_kernel(matrix) * np.eye(3, dtype=np.float32)
+    return grey_kernel(matrix) * np.eye(3, dtype=np.float32)  # [h, w, 1, 1] * [3, 3], by broadcasting
 
 
 def depthwise_kernel(matrix, channels):
@@ -56,7 +56,7 @@ def depthwise_kernel(matrix, channels):
 
 
 def rotate45(matrix):
-    """Rotates a kernel [3, 3] by 45 degrees clockwise: its outer ring moves on by one place."""
+    """Moves the outer ring of a kernel [3, 3] on by one place, which rotates an edge by 45 degrees clockwise."""
     ring = [0, 0, 0, 1, 2, 2, 2, 1], [0, 1, 2, 2, 2, 1, 0, 0]  # rows and columns, clockwise from the top left
     rotated = matrix.copy()
     rotated[ring] = np.roll(matrix[ring], 1)
@@ -64,7 +64,7 @@ def rotate45(matrix):
 
 
 def orientations(matrix):
-    """The different kernels [3, 3] that repeated rotation by 45 degrees gives: 1, 2, 4 or 8."""
+    """The different kernels [3, 3] that repeated rotate45 gives: 1, 2, 4 or 8."""
     rotated = [matrix]
     while not np.array_equal(rotate45(rotated[-1]), matrix):
         rotated.append(rotate45(rotated[-1]))
@@ -75,8 +75,8 @@ def filter_bank(height=5, width=5, in_channels=1, out_channels=32):
     """[height, width, in_channels, out_channels], at least 3 x 3: hand-coded kernels for conv1 of lesson 2.
 
     21 are blur, sharpen, edge, Sobel and emboss in all orientations. From 5 x 5 on there are 11 more, in which the
-    values of blur, sharpen, edge and the Sobels stand two pixels apart. For more filters than these, they
-    repeat. Each is divided by the sum of its absolute values (L1-normalized).
+    values of blur, sharpen, edge and the Sobels stand two pixels apart (dilation 2). For more filters than these, they
+    repeat. Each is divided by the sum of its absolute values over all input channels (L1-normalized).
     """
     placed = [(1, kernel) for name in ('blur', 'sharpen', 'edge', 'top_sobel', 'emboss')
               for kernel in orientations(KERNELS[name])]  # (pixels from one value to the next, kernel)

@@ -126,10 +126,10 @@ def read_idx(path, dimensions):
 # ---- Augmentation and batches ---------------------------------------------------------------------
 
 def augment(images, pixels, random):
-    """Warps each image by a random smooth displacement field: uint8 [n, h, w] -> uint8 [n, h, w].
+    """Elastic deformation, at random for each image: uint8 [n, h, w] -> uint8 [n, h, w].
 
-    A displacement field is a sum of 4 x 4 cosine waves with random amplitudes. The longest, a constant,
-    shifts the image by about `pixels`; the next stretch, shear and rotate it; the shortest bend it.
+    Each pixel is displaced by (dy, dx), two sums of 4 x 4 cosine waves with random amplitudes. The longest wave, a
+    constant, shifts the image by about `pixels`; the next stretch, shear and rotate it; the shortest bend it.
     random: a numpy RandomState.
     """
     count, height, width = images.shape
@@ -138,7 +138,7 @@ def augment(images, pixels, random):
                         for axis in (rows, columns)]
     scale = pixels / (1 + np.arange(4)[:, np.newaxis] + np.arange(4))  # the shorter the wave, the smaller
     amplitudes = (random.normal(size=[2, count, 4, 4]) * scale).astype(np.float32)
-    dy, dx = waves_y.T @ amplitudes @ waves_x
+    dy, dx = waves_y.T @ amplitudes @ waves_x  # [h, 4] @ [2, n, 4, 4] @ [4, w] -> [2, n, h, w]
     return (bilinear_sample(images, rows[:, np.newaxis] + dy, columns + dx) + 0.5).astype(np.uint8)
 
 

@@ -195,7 +195,7 @@ def convnet_parser(docstring):
         help='augmentation: shift, stretch, rotate and bend each training image by about so many pixels; '
              '0: none (default: %(default)s)')
     add('--conv1', choices=['learned', 'hand-coded', 'random'], default='learned',
-        help='hand-coded: conv1 has the kernels of kernels.py; random: it keeps its initial kernels, of the usual size; '
+        help='hand-coded: conv1 has the kernels of kernels.py; random: it keeps random ones, of the usual size; '
              'neither learns (default: %(default)s)')
     add('--seed', type=bounded(int, 0, 2**31 - 1), default=0, metavar='N',
         help='random seed: initial weights, order, augmentation, dropout (default: %(default)s)')
