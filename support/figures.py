@@ -210,23 +210,17 @@ def plot_results(run, images, layers, test, probabilities):
 
 
 def plot_kernels(before, after):
-    """Kernels [h, w, in, out] before and after training, seen from the first channel in, above those of lesson 1."""
-    figure = Figure(figsize=(11, 5.2))
-    grid = figure.add_gridspec(2, 2, height_ratios=[2.5, 1], left=0.02, right=0.98, top=0.93, bottom=0.06, hspace=0.3)
-    panels = [('conv1 before training', before), ('conv1 after training', after)]
+    """Kernels [h, w, in, out] before and after training, seen from the first channel in, beside the hand-coded ones."""
+    panels = {'conv1 before training': before, 'conv1 after training': after}
     if np.array_equal(before, after):
-        panels = [('conv1, not trained', after)]
-    for column, (title, values) in enumerate(panels):
-        show_tiles(figure.add_subplot(grid[0, column]), title, normalized_kernels(values), columns=8)
-    row = grid[1, :].subgridspec(1, len(kernels.KERNELS))
-    for index, (name, matrix) in enumerate(kernels.KERNELS.items()):
-        axis = figure.add_subplot(row[index])
-        axis.imshow(normalized_kernels(kernels.grey_kernel(matrix))[0], cmap='gray', vmin=0, vmax=1)
-        axis.set(xticks=[], yticks=[], xlabel=name)
-        if index == 0:
-            axis.set_title('hand-coded, from lesson 1', fontweight='bold', loc='left')
-    figure.text(0.98, 0.33, 'Each kernel keeps its place, and is scaled by itself. White: positive. Grey: 0. '
-                            'Black: negative.', ha='right', fontsize=9)
+        panels = {'conv1, not trained': after}
+    if min(before.shape[:2]) >= 3:
+        panels['hand-coded'] = kernels.filter_bank(*before.shape)
+    figure = Figure(figsize=(4.5 * len(panels), 2.9))
+    grid = figure.add_gridspec(1, len(panels), left=0.02, right=0.98, top=0.9, bottom=0.08, wspace=0.08)
+    for column, (title, values) in enumerate(panels.items()):
+        show_tiles(figure.add_subplot(grid[column]), title, normalized_kernels(values), columns=8)
+    figure.text(0.02, 0.03, 'White: positive. Grey: 0. Black: negative. Each kernel is scaled by itself.', fontsize=9)
     return figure
 
 
@@ -288,7 +282,7 @@ def plot_training_curve(history):
     axis.plot(epochs, [row['test'] for row in history], 'o-', color='C0', label='test')
     axis.plot(epochs, [row['validation'] for row in history], 's--', color='C1', markersize=4, label='validation')
     axis.plot(shown, [tables.LECTURE_ACCURACY[epoch] for epoch in shown], 'k^:', label="the lecture's test accuracy")
-    axis.set(xlabel='epochs', ylabel='accuracy (scale stretched towards 1)', title='Accuracy by epoch')
+    axis.set(xlabel='epochs', ylabel='accuracy (logit scale)', title='Accuracy by epoch')
     axis.set_yscale('logit', nonpositive='clip')
     low, high = axis.get_ylim()
     ticks = [tick for tick in (.1, .2, .5, .8, .9, .95, .98, .99, .995, .998, .999) if low <= tick <= high]
@@ -313,7 +307,7 @@ def plot_confusion(labels, predicted):
         if count:
             axis.text(x, y, count, ha='center', va='center',
                       fontsize=9 if x == y else 12, color='0.5' if x == y else 'k')
-    axis.set(xticks=range(10), yticks=range(10), xlabel='read as', ylabel='label',
+    axis.set(xticks=range(10), yticks=range(10), xlabel='read as', ylabel='true digit',
              title='{} of {:,} test digits misread'.format(mistakes.sum(), len(labels)))
     figure.tight_layout()
     return figure
