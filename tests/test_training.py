@@ -364,7 +364,7 @@ def test_the_confusion_matrix_has_labels_down_and_what_was_read_across(lesson2):
     (axes,) = figures.plot_confusion(labels, predicted).axes
     shown = {text.get_position(): text.get_text() for text in axes.texts}  # (x, y)
     assert shown == {(3, 3): '1', (5, 3): '2', (7, 7): '1', (2, 7): '1'}
-    assert axes.get_xlabel() == 'read as' and axes.get_ylabel() == 'label' and '3 of 5' in axes.get_title()
+    assert axes.get_xlabel() == 'read as' and axes.get_ylabel() == 'true digit' and '3 of 5' in axes.get_title()
 
 
 def test_the_worst_mistakes_come_first_with_label_reading_and_probability(lesson2):
