@@ -97,7 +97,7 @@ def inference(images, drop=tf.identity, seed=0, stddev=0, conv1_kernels='learned
     conv1_initializer = {
         'learned': initial_weights(1, seed, stddev, scale=0.02),  # small, so that one sees what the kernels learn
         'random': initial_weights(1, seed, stddev),
-        'hand-coded': tf.constant_initializer(kernels.filter_bank(5, 5, 1, 32))}[conv1_kernels]
+        'hand-coded': tf.constant_initializer(kernels.filter_bank(5, 5, 1, 32), verify_shape=True)}[conv1_kernels]
     conv1 = conv_relu(images, 32, 'conv1', conv1_initializer, trainable=conv1_kernels == 'learned')
     pool1 = max_pool(conv1, 'pool1')
     conv2 = conv_relu(pool1, 64, 'conv2', initial_weights(2, seed, stddev))
