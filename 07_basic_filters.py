@@ -29,7 +29,7 @@ with cli.quiet_start():
 def convolve(image, matrix):
     """image [height, width], matrix [h, w] -> output of tf.nn.conv2d [height, width]; all are NumPy arrays.
 
-    This is the whole lesson. `main` does the same with a picture and many kernels.
+    `main` does the same with a picture and many kernels.
     """
     with tf.Graph().as_default():
         # First the graph: tensors, and the operations between them. Nothing is computed yet.
@@ -76,7 +76,7 @@ def explain_one_value(title, image, kernel, output, stride, padding):
     tops = patch_start(np.arange(output.shape[0]), image.shape[0], h, stride, padding)   # for each row of the output
     lefts = patch_start(np.arange(output.shape[1]), image.shape[1], w, stride, padding)  # for each column
     row, column = tables.most_changed(image[:, :, 0], output, tops, lefts, h, w)  # where there is something to see
-    padded = np.pad(image, [(h, h), (w, w), (0, 0)], mode='constant')  # with zeros: pixel (0, 0) is now at (h, w)
+    padded = np.pad(image, [(h, h), (w, w), (0, 0)], mode='constant')  # zeros enough: pixel (0, 0) is now at (h, w)
     top, left = tops[row] + h, lefts[column] + w
     patch = padded[top:top + h, left:left + w]
     tables.print_value(title, row, column, patch, kernel, patch * kernel, output[row, column])
@@ -147,7 +147,7 @@ def main(flags):
     folders = outputs.run_folders(flags.output_dir, cli.LESSON_1_NAME)
     picture = utils.read_image(flags.image)
     matrices, custom = cli.chosen_kernels(flags, picture.shape)
-    outputs.claim(folders.figures, figures.FILTERS + [pages.FILTERS_PAGE])
+    outputs.claim(folders.figures, figures.FILTER_FIGURES + [pages.FILTERS_PAGE])
 
     images = tf.placeholder(tf.float32, (1,) + picture.shape, name='images')
     with tf.name_scope('grey'):

@@ -95,7 +95,7 @@ def inference(images, drop=tf.identity, seed=0, stddev=0, conv1_kernels='learned
     'softmax_linear' has the logits [n, 10]: the logarithms of the digits' probabilities, up to a constant.
     """
     conv1_initializer = {
-        'learned': initial_weights(1, seed, stddev, scale=0.02),  # small, so that one sees what the kernels learn
+        'learned': initial_weights(1, seed, stddev, scale=0.02),  # a tenth of the usual stddev: shows what is learned
         'random': initial_weights(1, seed, stddev),
         'hand-coded': tf.constant_initializer(kernels.filter_bank(5, 5, 1, 32), verify_shape=True)}[conv1_kernels]
     conv1 = conv_relu(images, 32, 'conv1', conv1_initializer, trainable=conv1_kernels == 'learned')
@@ -147,13 +147,13 @@ def moving_average(decay, global_step):
     """Returns an op that updates the exponential moving average (EMA) of each weight and bias, and a getter of them.
 
     Each training step follows a few images, so the weights wander around a good place; their average is nearer to it.
-    average = d * average + (1 - d) * variable, with d = decay, but at most (1 + n) / (10 + n) in update n.
+    average = d * average + (1 - d) * variable, with d = decay, but in step 10 n at most (1 + n) / (10 + n).
     """
     with tf.name_scope('moving_average'):
         ema = tf.train.ExponentialMovingAverage(decay, num_updates=global_step // EMA_INTERVAL)
         ema_op = ema.apply(tf.trainable_variables())
 
-    def ema_getter(getter, *args, **kwargs):  # TensorFlow calls it with the getter that it replaces
+    def ema_getter(getter, *args, **kwargs):  # tf.get_variable calls it; `getter` finds the variable as usual
         variable = getter(*args, **kwargs)
         average = ema.average(variable)
         return variable if average is None else average  # kernels that do not learn have none
@@ -213,14 +213,13 @@ def run_training(flags, data, model=model):
                                                                feed_dict={images: image_batch, labels: label_batch})
                     run.add_loss(loss_value, len(label_batch))
                     if run.step % EMA_INTERVAL == 0 or run.batches_done == run.batches_per_epoch:
-                        session.run(ema_op)
+                        session.run(ema_op)  # also after the last batch, for the evaluation
                         run.log('train', summary_value)
                 validation, _ = measure_accuracy(session, images, probabilities, data.validation)
-                test, test_probabilities = measure_accuracy(session, images, probabilities, data.test)
+                test, _ = measure_accuracy(session, images, probabilities, data.test)
                 run.log('train', session.run(histograms, {images: data.validation.images[:100]}))
                 run.end_epoch(epoch, validation, test)
-            if run.epochs_done == run.epochs_before:  # nothing was left to train
-                _, test_probabilities = measure_accuracy(session, images, probabilities, data.test)
+            _, test_probabilities = measure_accuracy(session, images, probabilities, data.test)
             figures.plot_results(run, images, eval_layers, data.test, test_probabilities)
             pages.write_network_page(run, data.test, test_probabilities)
             tables.print_results(run, flags.epochs)
@@ -232,7 +231,7 @@ def predict(flags):
     images, scaled, _ = placeholders()
     probabilities = tf.nn.softmax(inference(scaled)['softmax_linear'])
     with devices.session(flags) as session:
-        checkpoints.restore_weights(session, flags)
+        checkpoints.restore_weights(session, flags)  # their moving averages, where there are any
         probability_values = session.run(probabilities, {images: digits})
     tables.print_predictions(flags.predict, probability_values)
     figures.plot_predictions(flags, digits, probability_values)

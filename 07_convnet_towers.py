@@ -25,35 +25,41 @@ def towers_on(tower_devices):
     """Returns a replacement for lesson2.model, which builds one tower on each of these devices."""
     def model(flags, images, labels, global_step):
         batch_size = tf.size(labels, name='batch_size')
-        tower_layers, losses, gradients = [], [], []
+        tower_layers, losses, tower_gradients = [], [], []
         for number, device in enumerate(tower_devices):
             part = slice(number, None, len(tower_devices))  # with 2 towers, images 0, 2, 4, ... and 1, 3, 5, ...
-
-            # All towers have the same seed and step, and would draw the same mask. Instead, each draws the mask of the
-            # whole batch and takes the rows of its images, so that training is the same for any number of towers.
-            def drop(fc):
-                mask = lesson2.dropout(tf.ones([batch_size, fc.shape[1]]), flags.keep_prob, flags.seed, global_step)
-                return fc * mask[part]
-
             with tf.name_scope('tower_{}'.format(number)):
                 tower_images, tower_labels = images[part], labels[part]  # here, so that only a part is sent
                 # The operations built within tf.device run on that device. The first tower creates the variables;
                 # with reuse, the others share them, as the evaluation does.
                 with tf.device(device), tf.variable_scope(tf.get_variable_scope(), reuse=number > 0):
-                    layers = lesson2.inference(tower_images, drop, flags.seed, flags.init_stddev, flags.conv1)
+                    layers = lesson2.inference(tower_images, dropout_of_part(part, batch_size, flags, global_step),
+                                               flags.seed, flags.init_stddev, flags.conv1)
                     loss = loss_of_part(layers['softmax_linear'], tower_labels, batch_size)
                     tower_layers.append(layers)
                     losses.append(loss)
-                    # gate_gradients, as in minimize: nothing changes before all that need the old value are computed
-                    gradients.append(tf.gradients(loss, tf.trainable_variables(), gate_gradients=True))
+                    # gate_gradients, as in minimize: all gradients of an operation are computed before one is used
+                    tower_gradients.append(tf.gradients(loss, tf.trainable_variables(), gate_gradients=True))
         with tf.name_scope('sum'):
             cross_entropy = tf.add_n(losses)
-            sums = [tf.add_n(parts) for parts in zip(*gradients)]  # in a fixed order, so that each run rounds alike
+            gradients = [tf.add_n(parts) for parts in zip(*tower_gradients)]  # in a fixed order: each run rounds alike
         with tf.name_scope('train'):  # minimize, in lesson 2, computes the gradients and applies them
             train_op = tf.train.AdamOptimizer(flags.learning_rate).apply_gradients(
-                zip(sums, tf.trainable_variables()), global_step)
+                zip(gradients, tf.trainable_variables()), global_step)
             return tower_layers[0], cross_entropy, train_op, tf.summary.scalar('loss', cross_entropy)
     return model
+
+
+def dropout_of_part(part, batch_size, flags, global_step):
+    """Returns the dropout of one tower, a function: fc [n, units] of its part of a batch -> [n, units].
+
+    With the same seed and step, all towers would draw the same mask. So each draws the mask of the whole batch and
+    takes the rows of its own images; training is then the same for any number of towers.
+    """
+    def drop(fc):
+        mask = lesson2.dropout(tf.ones([batch_size, fc.shape[1]]), flags.keep_prob, flags.seed, global_step)
+        return fc * mask[part]
+    return drop
 
 
 def loss_of_part(logits, labels, batch_size):

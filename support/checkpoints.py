@@ -41,8 +41,8 @@ def prefixes(folder):
 def restore_newest(folder, restore):
     """Calls restore(name, reader) with the checkpoints, the newest first, until one is intact.
 
-    Returns its name and those of the older intact ones, or [] if there is no checkpoint. Damaged ones are named on
-    stderr. Raises UserError if all are damaged, one was written by another program, or cannot be read.
+    Returns its name and those of the older ones that can be opened, or [] if there is no checkpoint. Damaged ones are
+    named on stderr. Raises UserError if all are damaged, one was written by another program, or cannot be read.
     """
     intact = []
     names = names_in(folder)

@@ -28,9 +28,10 @@ def quiet_start():
 
     Lines of severity E or F still come through, except the one that says that a computer
     without a GPU has none; if the block raises, everything does. Whoever sets
-    TF_CPP_MIN_LOG_LEVEL wants to read it all, and gets it at once.
+    TF_CPP_MIN_LOG_LEVEL wants to read it all, and gets it at once. Also asks TensorFlow to give the same
+    numbers in each run on a GPU, which must be done before it loads.
     """
-    for name in 'TF_DETERMINISTIC_OPS', 'TF_CUDNN_DETERMINISTIC':  # the same numbers in each run, on a GPU as well
+    for name in 'TF_DETERMINISTIC_OPS', 'TF_CUDNN_DETERMINISTIC':
         os.environ.setdefault(name, '1')
     try:
         held = tempfile.TemporaryFile()
@@ -105,8 +106,13 @@ def errors_in_one_line():
         message = 'not enough memory; use a smaller picture, or a smaller --batch-size'
     else:
         return
-    print('{}: error: {}'.format(os.path.basename(sys.argv[0]), outputs.printable(message)), file=sys.stderr)
+    print_error(message)
     sys.exit(2)
+
+
+def print_error(message):
+    line = '{}: error: {}'.format(os.path.basename(sys.argv[0]), outputs.printable(message))
+    print(line, file=sys.stderr, flush=True)
 
 
 # ---- Flags ---------------------------------------------------------------------------------------
@@ -117,6 +123,8 @@ class ArgumentParser(argparse.ArgumentParser):
     def __init__(self, docstring):
         repair_output()
         super().__init__(description=(docstring or '').split('\n\n')[0], allow_abbrev=False)  # python -OO has none
+        # As from Python 3.14 on: what begins with a negative number, such as -1,0,1, is a value and no flag.
+        self._negative_number_matcher = re.compile(r'-\.?\d')
 
     def error(self, message):
         self.exit(2, '{}: error: {} (--help lists all flags)\n'.format(self.prog, message))
@@ -186,8 +194,7 @@ def convnet_parser(docstring):
     add('--keep-prob', type=bounded(float, 0.001, 1), default=0.75, metavar='X',
         help='probability that dropout keeps a unit of fc; 1: no dropout (default: %(default)s)')
     add('--init-stddev', type=bounded(float, 0, 10), default=0, metavar='X',
-        help='standard deviation of all initial weights; 0: sqrt(2 / inputs of a unit), ten times smaller in conv1 '
-             '(default: %(default)s)')
+        help='standard deviation of all initial weights; 0: one that suits each layer (default: %(default)s)')
     add('--ema-decay', type=bounded(float, 0, 0.999999), default=0.99, metavar='X',
         help='evaluate with an exponential moving average of the weights, updated every ten steps, at first with a '
              'smaller decay than this; 0: with the weights themselves (default: %(default)s)')

@@ -1,4 +1,4 @@
-"""Several machines that train one network, by TF_CONFIG. To be imported within cli.quiet_start().
+"""Several machines that train one network, by TF_CONFIG. To be imported after TensorFlow.
 
 Worker 0 is the chief: it builds the graph, runs it and saves. The others run a tf.train.Server, whose devices the
 chief's graph uses. A server asks for no password: see docs/devices.md.
@@ -16,7 +16,7 @@ import time
 import tensorflow.compat.v1 as tf
 
 import utils
-from support import devices, outputs
+from support import cli, devices, outputs
 
 TIMEOUT = 30  # seconds after which a machine that does not answer is given up
 Cluster = collections.namedtuple('Cluster', 'addresses index')
@@ -52,7 +52,7 @@ def host_and_port(address):
     return host.strip('[]'), int(port)
 
 
-def answers(address):
+def is_listening(address):
     """Whether somebody listens there."""
     try:
         socket.create_connection(host_and_port(address), timeout=3).close()
@@ -131,6 +131,7 @@ def mailbox(index):
 def serve(cluster, flags):
     """Lends this machine's devices to the chief until the chief says that all is done."""
     server = start_server(cluster, flags)
+    devices.warn_of_unused_gpu(flags)
     config = tf.ConfigProto(device_filters=['/job:worker/task:{}'.format(cluster.index)])
     chief = cluster.addresses[0]
     print('Worker {}: listens on {} for the chief, {}'.format(cluster.index, cluster.addresses[cluster.index], chief),
@@ -142,7 +143,7 @@ def serve(cluster, flags):
         seen = time.monotonic()
         while session.run(size) == 0:
             time.sleep(0.5)
-            if answers(chief):
+            if is_listening(chief):
                 seen = time.monotonic()
             elif time.monotonic() - seen > flags.wait:
                 raise utils.UserError('the chief, {}, has not answered for {} seconds; start it and then this worker '
@@ -150,6 +151,7 @@ def serve(cluster, flags):
         text = session.run(message).decode()
     if text:
         raise utils.UserError(text)
+    time.sleep(1)  # until the chief has heard that the message arrived: this process ends at once
     print('Worker {}: done'.format(cluster.index), flush=True)
 
 
@@ -163,15 +165,15 @@ def chief(cluster, flags):
     workers = list(enumerate(cluster.addresses))[1:]
     flags.remote_session = functools.partial(RemoteSession, server.target, workers)
     try:
-        wait_for_workers(cluster, flags, workers)
+        wait_for_workers(flags, workers)
         compare_greetings(cluster, flags, workers)
         yield
         send_end(flags, workers, '')
     except tf.errors.OpError as error:
-        if all(answers(address) for _, address in workers) and not isinstance(error, (
+        if all(is_listening(address) for _, address in workers) and not isinstance(error, (
                 tf.errors.DeadlineExceededError, tf.errors.UnavailableError, tf.errors.AbortedError)):
             raise
-        raise utils.UserError(lost(workers))
+        raise utils.UserError(lost_message(workers))
 
 
 class RemoteSession(tf.Session):
@@ -192,15 +194,15 @@ class RemoteSession(tf.Session):
             watch.cancel()
 
     def _give_up(self):
-        print('{}: error: {}'.format(os.path.basename(sys.argv[0]), lost(self._workers)), file=sys.stderr, flush=True)
+        cli.print_error(lost_message(self._workers))
         os._exit(2)
 
     def close(self):
         """Does nothing, for it would wait for the other machines. The process ends soon anyway."""
 
 
-def lost(workers):
-    silent = [worker for worker in workers if not answers(worker[1])]
+def lost_message(workers):
+    silent = [worker for worker in workers if not is_listening(worker[1])]
     return '{} does not answer any more; start the same command here, and there if it has ended: the training ' \
            'continues from the last checkpoint'.format(names_of(silent or workers, ' or '))
 
@@ -209,11 +211,11 @@ def names_of(workers, separator):
     return separator.join('worker {} ({})'.format(*worker) for worker in workers)
 
 
-def wait_for_workers(cluster, flags, workers):
+def wait_for_workers(flags, workers):
     end = time.monotonic() + flags.wait
     missing = None
     while missing != []:
-        before, missing = missing, [worker for worker in workers if not answers(worker[1])]
+        before, missing = missing, [worker for worker in workers if not is_listening(worker[1])]
         if missing and missing != before:
             print('Waiting for', names_of(missing, ', '), flush=True)
         if missing and time.monotonic() > end:

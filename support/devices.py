@@ -16,11 +16,6 @@ def session(flags):
 
     Raises UserError for a device that is not there, or that has no bfloat16.
     """
-    if flags.device != 'cpu' and not GPUS and cli.has_nvidia_gpu():
-        reasons = [line for line in cli.HELD_BACK if re.search('dlopen|dynamic library|cuInit|driver', line)]
-        print('warning: this machine has an NVIDIA GPU, but TensorFlow cannot use it and computes on the CPU{}; '
-              'docs/devices.md says what to install'.format(' ({})'.format(reasons[0].strip()) if reasons else ''),
-              file=sys.stderr)
     if flags.bf16 and GPUS and flags.device != 'cpu':
         raise utils.UserError('--bf16: TensorFlow has it for CPUs only; leave it out, or add --device cpu')
     config = session_config(flags.device, flags.bf16)
@@ -28,12 +23,20 @@ def session(flags):
     return (flags.remote_session or tf.Session)(config=config)
 
 
+def warn_of_unused_gpu(flags):
+    """Says on stderr, with TensorFlow's reason, that this machine has a GPU that TensorFlow cannot use."""
+    if flags.device != 'cpu' and not GPUS and cli.has_nvidia_gpu():
+        reasons = [line for line in cli.HELD_BACK if re.search('dlopen|dynamic library|cuInit|driver', line)]
+        print('warning: this machine has an NVIDIA GPU, but TensorFlow cannot use it and computes on the CPU{}; '
+              'docs/devices.md says what to install'.format(' ({})'.format(reasons[0].strip()) if reasons else ''),
+              file=sys.stderr)
+
+
 def training_devices(session, flags):
-    """Returns the names of the devices that train, as TensorFlow calls them, such as CPU:0: one for each tower."""
-    found = [re.match('/job:(.*)/replica:0/task:(.*)/device:(.*):(.*)', each.name).groups()
-             for each in session.list_devices() if each.device_type in ('CPU', 'GPU')]
-    kind = 'GPU' if any(kind == 'GPU' for _, _, kind, _ in found) else 'CPU'
-    found = sorted((int(number), int(task), job) for job, task, each, number in found if each == kind)
+    """Returns the names of the devices that train, as TensorFlow calls them, such as CPU:0: at most one per tower."""
+    found = [tf.DeviceSpec.from_string(each.name) for each in session.list_devices()]
+    kind = 'GPU' if any(each.device_type == 'GPU' for each in found) else 'CPU'
+    found = sorted((each.device_index, each.task, each.job) for each in found if each.device_type == kind)
     return ['{}{}:{}'.format('' if job == 'localhost' else '/job:{}/task:{}/'.format(job, task), kind, number)
             for number, task, job in found[:flags.towers]]
 
@@ -56,15 +59,10 @@ def session_config(device='auto', bf16=False):
 
 
 def can_use_bfloat16():
-    """TensorFlow 1.15 has no bfloat16 for CPUs; a CPU without the instructions would be slower than in float32."""
-    return cpu_has_bfloat16() and hasattr(tf.ConfigProto().graph_options.rewrite_options,
-                                          'auto_mixed_precision_onednn_bfloat16')
-
-
-def cpu_has_bfloat16():
-    """Whether the CPU has instructions for bfloat16; False where Linux cannot be asked."""
+    """Whether TensorFlow and the CPU have bfloat16. 1.15 has none; without the CPU's instructions it would be slow."""
+    options = tf.ConfigProto().graph_options.rewrite_options
     try:
-        with open('/proc/cpuinfo') as file:
-            return 'avx512_bf16' in file.read()
+        with open('/proc/cpuinfo') as file:  # Linux only
+            return hasattr(options, 'auto_mixed_precision_onednn_bfloat16') and 'avx512_bf16' in file.read()
     except OSError:
         return False

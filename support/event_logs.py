@@ -1,12 +1,17 @@
-"""TensorBoard's event files. To be imported after TensorFlow."""
+"""What TensorBoard reads. To be imported after TensorFlow."""
+import math
 import os
 import re
 import socket
 import time
 
+import numpy as np
 import tensorflow.compat.v1 as tf
+from PIL import Image
 
 from support import cli, outputs
+
+PROJECTOR_FILES = ['embedding.tsv', 'labels.tsv', 'sprite.png', 'projector_config.pbtxt']
 
 
 class EventLog:
@@ -50,9 +55,9 @@ class EventLog:
 
 def continued_log(folder, step, graph):
     """Returns an EventLog that continues after a step. graph: None, or to be shown unless it is the one shown."""
-    shown = logged_graph(folder)
+    changed = graph is not None and graph.as_graph_def(add_shapes=True) != logged_graph(folder)
     log = EventLog(folder)
-    if graph is not None and graph.as_graph_def(add_shapes=True) != shown:
+    if changed:
         log.add_graph(graph)
     log.add_start(step + 1)
     log.flush()
@@ -74,11 +79,29 @@ def logged_graph(folder):
 
 
 def histograms(layers):
-    """Returns a summary of the histograms of all weights, biases and activations. layers: {name: tensor}."""
+    """Returns a summary: histograms of all activations, layers {name: tensor}, and of the weights that learn."""
     with tf.name_scope('histograms'):
         return tf.summary.merge(
             [tf.summary.histogram(variable.op.name, variable) for variable in tf.trainable_variables()] +
             [tf.summary.histogram(name + '/activations', output) for name, output in layers.items()])
+
+
+def log_embedding(folder, name, vectors, dataset):
+    """Writes vectors [n, m] for TensorBoard's projector, with the labels and images of a Dataset."""
+    columns = math.ceil(math.sqrt(len(vectors)))
+    height, width = dataset.images.shape[1:]
+    sprite = np.zeros([columns * columns, height, width], np.uint8)
+    sprite[:len(vectors)] = 255 - dataset.images
+    sprite = sprite.reshape([columns, columns, height, width]).swapaxes(1, 2)
+    with outputs.report_write_errors(folder):
+        np.savetxt(os.path.join(folder, 'embedding.tsv'), vectors, '%.4g', '\t')
+        np.savetxt(os.path.join(folder, 'labels.tsv'), dataset.labels, '%d')
+        sprite = Image.fromarray(sprite.reshape([columns * height, columns * width]))
+        sprite.save(os.path.join(folder, 'sprite.png'))
+        with open(os.path.join(folder, 'projector_config.pbtxt'), 'w') as file:
+            file.write('embeddings {{ tensor_name: "{}" tensor_path: "embedding.tsv" metadata_path: "labels.tsv" '
+                       'sprite {{ image_path: "sprite.png" single_image_dim: {} single_image_dim: {} }} }}\n'
+                       .format(name, width, height))
 
 
 def log_pictures(folder, summary):

@@ -12,11 +12,12 @@ from PIL import Image
 
 import kernels
 import utils
-from support import cli, outputs, tables
+from support import cli, event_logs, outputs, pages, tables
 
 matplotlib.rcdefaults()  # everybody's figures look the same, whatever a matplotlibrc says
-FILTERS = ['basic_filters.png', 'conv_ops.png']  # of lesson 1
-RESULTS = ['learned_kernels.png', 'activations.png', 'training_curve.png', 'confusion.png', 'mistakes.png']  # 2
+FILTER_FIGURES = ['basic_filters.png', 'conv_ops.png']  # of lesson 1
+TRAINING_FIGURES = ['learned_kernels.png', 'activations.png', 'training_curve.png', 'confusion.png',
+                    'mistakes.png']  # of lesson 2
 
 
 def save_figure(figure, path):
@@ -80,16 +81,17 @@ def plot_filters(folder, flags, picture, grey_picture, values, matrices, pixel):
         caption = [size_text(grey), 'sum {:.3g}'.format(matrix.sum()), scale_text(matrix)] + lines
         margin = (np.array(matrix.shape) - 1) // 2 if flags.padding == 'VALID' else 0  # pixels that no output is for
         columns.append((name, '\n'.join(caption), grey, rgb, (pixel - margin) / (size - 2 * margin)))
-    share = min(max(1 / 12, 6 / min(grey.shape[:2])), 1)
-    save_figure(plot_panels(pyplot.figure(), columns, share), os.path.join(folder, FILTERS[0]))
+    smallest = min(min(output.shape[:2]) for _, _, output, _, _ in columns)
+    fraction = min(max(1 / 12, 6 / smallest), 1)  # at least six pixels
+    save_figure(plot_panels(pyplot.figure(), columns, fraction), os.path.join(folder, FILTER_FIGURES[0]))
     save_figure(plot_operations(pyplot.figure(), picture, values['operations']),
-                os.path.join(folder, FILTERS[1]))
+                os.path.join(folder, FILTER_FIGURES[1]))
 
 
-def plot_panels(figure, columns, share):
+def plot_panels(figure, columns, fraction):
     """Columns of (title, caption, grey, RGB, centre), five beside each other, and below each a detail magnified.
 
-    centre: the detail's, (y, x) from 0 to 1 of height and width; share: its side, from 0 to 1 of the shorter one.
+    centre: the detail's, (y, x) from 0 to 1 of height and width; fraction: its side, from 0 to 1 of the shorter one.
     """
     blocks = [columns[start:start + 5] for start in range(0, len(columns), 5)]
     height, width = columns[0][2].shape[:2]
@@ -102,7 +104,7 @@ def plot_panels(figure, columns, share):
             axes = [figure.add_subplot(grid[4 * block_index + row, column]) for row in range(3)]
             show_picture(axes[0], grey)
             show_picture(axes[1], rgb)
-            show_detail(axes[:2], axes[2], grey, centre, share)
+            show_detail(axes[:2], axes[2], grey, centre, fraction)
             axes[0].set_title(title, fontsize=13, fontweight='bold', loc='left')
             axes[2].text(0, -0.04, caption, fontsize=8.5, va='top', family='monospace', transform=axes[2].transAxes)
             if column == 0:
@@ -120,9 +122,9 @@ def show_picture(axis, picture):
     axis.axis('off')
 
 
-def show_detail(framed_axes, axis, picture, centre, share):
+def show_detail(framed_axes, axis, picture, centre, fraction):
     height, width = picture.shape[:2]
-    side = max(int(round(share * min(height, width))), 1)
+    side = max(int(round(fraction * min(height, width))), 1)
     top = int(min(max(centre[0] * height - side / 2, 0), max(height - side, 0)))
     left = int(min(max(centre[1] * width - side / 2, 0), max(width - side, 0)))
     axis.imshow(picture[top:top + side, left:left + side].repeat(3, axis=2), interpolation='nearest')
@@ -149,12 +151,10 @@ def plot_operations(figure, picture, operations):
     figure.set_size_inches(10, 2 * (3 * min(max(picture.shape[0] / picture.shape[1], 0.4), 2.5) + 1.2))
     axes = figure.subplots(2, 3)
     pictures = dict(original=picture, **{name: output[0] for name, output in operations.items()})
-    order = ['original', 'conv2d, all channel pairs', 'conv2d, diagonal',
-             'depthwise_conv2d', 'conv2d, mixing', 'separable_conv2d']
-    for axis, name in zip(axes.flat, order):
+    for axis, (name, caption) in zip(axes.flat, captions.items()):
         show_picture(axis, to_uint8(pictures[name], kernels.KERNELS['emboss']))
         axis.set_title(name, fontsize=13, fontweight='bold', loc='left')
-        axis.text(0, -0.02, captions[name], fontsize=9, va='top', transform=axis.transAxes)
+        axis.text(0, -0.02, caption, fontsize=9, va='top', transform=axis.transAxes)
     figure.subplots_adjust(left=0.01, right=0.99, top=0.96, bottom=0.08, hspace=0.28, wspace=0.05)
     return figure
 
@@ -191,10 +191,11 @@ def plot_results(run, images, layers, test, probabilities):
     test: a Dataset; probabilities: their values [n, 10].
     """
     first, *others = [name for name in layers if name in run.initial_kernels]  # the convolutional layers
-    values = run.activations(layers, images, utils.Dataset(test.images[:1], None))
+    values = run.session.run(layers, {images: test.images[:1]})
+    kernels_now = run.evaluated_variables()[first + '/weights']
     plots = {
-        'learned_kernels': plot_kernels(run.initial_kernels[first], run.kernels(first)),
-        'activations': plot_activations(test.images[0], run.kernels(first),
+        'learned_kernels': plot_kernels(run.initial_kernels[first], kernels_now),
+        'activations': plot_activations(test.images[0], kernels_now,
                                         {name: values[name][0] for name in [first] + others}),
         'training_curve': plot_training_curve(run.history),
         'confusion': plot_confusion(test.labels, probabilities.argmax(axis=1)),
@@ -205,8 +206,9 @@ def plot_results(run, images, layers, test, probabilities):
     run.log('train', summary)
     hidden = list(layers)[-2]
     sample = utils.Dataset(test.images[:1000], test.labels[:1000])
-    vectors = run.activations({hidden: layers[hidden]}, images, sample)[hidden]
-    run.log_embedding(hidden, vectors.reshape([len(vectors), -1]), sample)
+    vectors = run.session.run(layers[hidden], {images: sample.images})
+    event_logs.log_embedding(os.path.join(run.folders.graphs, 'test'), hidden, vectors.reshape([len(vectors), -1]),
+                             sample)
 
 
 def plot_kernels(before, after):
@@ -316,8 +318,7 @@ def plot_confusion(labels, predicted):
 def plot_mistakes(dataset, probabilities):
     """The 25 digits whose label got the lowest probability, [n, 10]."""
     predicted = probabilities.argmax(axis=1)
-    wrong = np.flatnonzero(predicted != dataset.labels)
-    worst = wrong[np.argsort(probabilities[wrong, dataset.labels[wrong]])][:25]
+    worst = pages.worst_mistakes(dataset, probabilities)[:25]
     captions = ['{}, read as {} ({:.3f})'.format(dataset.labels[index], predicted[index],
                                                  probabilities[index, predicted[index]]) for index in worst]
     return plot_captioned('The worst mistakes: the label, what was read, and its probability',

@@ -43,22 +43,24 @@ def report_write_errors(path):
             reason.group(1) if reason else first_line(error))))
 
 
-def claim(folder, names, checkpoints=False):
-    """Makes the folder, and records that its files of these names, and its checkpoints, are this program's.
+def claim(folder, names):
+    """Makes the folder, and records that its files of these names are this program's.
 
     Raises UserError if one of them exists and was written by somebody else, or the folder cannot be written.
     """
     with report_write_errors(folder):
         os.makedirs(folder, exist_ok=True)
         own = own_files(folder)
-        found = [name for name in os.listdir(folder) if name in names or (
-            checkpoints and not own and name.startswith('model.ckpt-'))]
-        for name in sorted(found):
-            path = os.path.join(folder, name)
-            if name not in own:
+        for name in sorted(os.listdir(folder)):
+            if is_among(name, names) and not is_among(name, own):
                 raise utils.UserError('{}: exists, and was not written by this program; move it away, or choose '
-                                      'another folder by --output-dir or --name'.format(path))
+                                      'another folder by --output-dir or --name'.format(os.path.join(folder, name)))
         write_whole(os.path.join(folder, OWN_FILES), json.dumps(sorted(own.union(names))).encode())
+
+
+def is_among(name, names):
+    """Whether a file is among the names; tf.train.Saver's file `checkpoint` stands for its checkpoints, too."""
+    return name in names or ('checkpoint' in names and name.startswith('model.ckpt-'))
 
 
 def own_files(folder):
@@ -72,7 +74,7 @@ def own_files(folder):
 
 def write_whole(path, content):
     """Writes bytes to a file, all of them or none."""
-    unfinished = path + '.tmp'
+    unfinished = path + '.' + os.path.splitext(LOCK)[0]  # a name that nobody else gives
     with report_write_errors(path):
         try:
             with open(unfinished, 'wb') as file:
@@ -91,7 +93,7 @@ def back_up(folders):
         own = own_files(folder)
         if not own:
             continue
-        names = [name for name in os.listdir(folder) if name in own or name.startswith('model.ckpt-')]
+        names = [name for name in os.listdir(folder) if is_among(name, own)]
         with report_write_errors(backup):
             os.makedirs(backup)
             for name in names + [OWN_FILES]:  # the list at last, so that another --restart can go on from here

@@ -40,16 +40,21 @@ def write_network_page(run, test, probabilities):
     if sorted(weights) != sorted(layer + kind for layer in SHOWN_LAYERS for kind in ('/weights', '/biases')) or (
             test.images.shape[1:] != (28, 28) or weights['conv1/weights'].shape[2] != 1):
         return
-    wrong = np.flatnonzero(probabilities.argmax(axis=1) != test.labels)
-    worst = wrong[np.argsort(probabilities[wrong, test.labels[wrong]])][:20]
     outputs.write_whole(os.path.join(run.folders.figures, NETWORK_PAGE), fill(NETWORK_PAGE, {
-        'layers': {layer: eight_bits(weights[layer + '/weights'], weights[layer + '/biases'])
+        'layers': {layer: quantized(weights[layer + '/weights'], weights[layer + '/biases'])
                    for layer in SHOWN_LAYERS},
         'digits': [digit(test, index) for index in range(min(20, len(test.labels)))],
-        'mistakes': [dict(digit(test, index), read=int(probabilities[index].argmax())) for index in worst]}))
+        'mistakes': [dict(digit(test, index), read=int(probabilities[index].argmax()))
+                     for index in worst_mistakes(test, probabilities)[:20]]}))
 
 
-def eight_bits(weights, biases):
+def worst_mistakes(dataset, probabilities):
+    """The indices of all images that were misread, first those whose label got the lowest probability, [n, 10]."""
+    wrong = np.flatnonzero(probabilities.argmax(axis=1) != dataset.labels)
+    return wrong[np.argsort(probabilities[wrong, dataset.labels[wrong]])]
+
+
+def quantized(weights, biases):
     """Weights [..., out] as whole numbers from -127 to 127, times one scale for each output channel."""
     scales = np.maximum(np.abs(weights).reshape(-1, weights.shape[-1]).max(axis=0), 1e-9) / 127
     return {'shape': weights.shape, 'weights': text_of(np.round(weights / scales).astype(np.int8)),

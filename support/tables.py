@@ -38,7 +38,10 @@ def most_changed(image, output, tops, lefts, h, w):
 
 
 def print_value(title, row, column, patch, kernel, products, value):
-    """Prints patch x kernel = products, each [h, w, channels], their sum, and the value that tf.nn.conv2d gave."""
+    """Prints patch x kernel = products, each [h, w, channels], their sum, and the value that tf.nn.conv2d gave.
+
+    Of a kernel more than five pixels wide, only the sum and the value.
+    """
     height, width, channels = kernel.shape
     print('\nOne output value by hand: {}, row {}, column {} of the output'.format(title, row, column))
     largest = max(np.abs(matrix).max() for matrix in (patch, kernel, products))

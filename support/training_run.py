@@ -7,18 +7,15 @@ import signal
 import sys
 import time
 
-import numpy as np
 import tensorflow.compat.v1 as tf
-from PIL import Image
 from tqdm import tqdm
 
 import utils
 from support import checkpoints, devices, event_logs, figures, outputs, pages, tables
 
 NOT_SETTINGS = {'epochs', 'name', 'output_dir', 'data_dir', 'device', 'bf16', 'restart', 'predict',
-                'remote_session', 'wait'}  # of the result
+                'remote_session', 'wait'}  # flags that do not change the result
 LOGS = ['train', 'validation', 'test']
-PROJECTOR_FILES = ['embedding.tsv', 'labels.tsv', 'sprite.png', 'projector_config.pbtxt']
 DIVERGED = 'diverged.json'  # beside the checkpoints: in which step, and with which learning rate
 
 
@@ -48,7 +45,7 @@ class TrainingRun:
                                'dataset': utils.fingerprint(data)})
         self._batch_size, self._epoch_size = flags.batch_size, len(data.train.labels)
         self.batches_per_epoch = math.ceil(self._epoch_size / self._batch_size)  # the last one may be smaller
-        self._session, self._signal, self._logs = session, None, {}
+        self.session, self._signal, self._logs = session, None, {}
         with tf.variable_scope('checkpoint'):
             self._saved_state = tf.get_variable('saved_state', initializer='', trainable=False)  # SAVED_STATE
             self._saver = tf.train.Saver(max_to_keep=3)
@@ -58,16 +55,17 @@ class TrainingRun:
         try:
             if flags.restart:
                 outputs.back_up(self.folders)
-            outputs.claim(self.folders.checkpoints, ['checkpoint', DIVERGED], checkpoints=True)
-            outputs.claim(self.folders.figures, figures.RESULTS + [pages.NETWORK_PAGE])  # before the training
+            outputs.claim(self.folders.checkpoints, ['checkpoint', DIVERGED])
+            outputs.claim(self.folders.figures, figures.TRAINING_FIGURES + [pages.NETWORK_PAGE])  # before the training
             outputs.claim(self.folders.graphs, LOGS)
-            outputs.claim(os.path.join(self.folders.graphs, 'test'), PROJECTOR_FILES)
-            self._identities = [identity(folder) for folder in self.folders]
+            outputs.claim(os.path.join(self.folders.graphs, 'test'), event_logs.PROJECTOR_FILES)
+            self._identities = [identity(folder) for folder in self.folders[:2]]
             checkpoints.remove_unfinished(self.folders.checkpoints)
             session.run(self._saved_state.initializer)
             self.initial_kernels = session.run({variable.op.name[:-len('/weights')]: variable for variable in
                                                 tf.global_variables() if re.match('[^/]+/weights$', variable.op.name)
                                                 and variable.shape.ndims == 4})  # {layer: [h, w, in, out]}
+            devices.warn_of_unused_gpu(flags)
             print('Trains on {}\n'.format(', '.join(devices.training_devices(session, flags))))
             self._resume()
         except BaseException:
@@ -112,7 +110,7 @@ class TrainingRun:
             saved.update(json.loads(reader.get_tensor(checkpoints.SAVED_STATE).decode()))
             self._refuse_other_settings(path, saved['settings'])
             checkpoints.refuse_other_network(path, reader.get_variable_to_shape_map(), tf.global_variables())
-            self._saver.restore(self._session, name)
+            self._saver.restore(self.session, name)
 
         intact = checkpoints.restore_newest(self.folders.checkpoints, restore)
         if intact:
@@ -125,11 +123,11 @@ class TrainingRun:
                 print('The learning rate was {} up to here, and is {} from now on.\n'.format(
                     saved['settings']['learning_rate'], self._settings['learning_rate']))
         self._saved_at = time.monotonic()
-        self.step = int(self._session.run(tf.train.get_global_step()))
+        self.step = int(self.session.run(tf.train.get_global_step()))
         self.epochs_before = self.epochs_done
         for name in LOGS:
             self._logs[name] = event_logs.continued_log(os.path.join(self.folders.graphs, name), self.step,
-                                                        self._session.graph if name == 'train' else None)
+                                                        self.session.graph if name == 'train' else None)
         tables.print_history(self.history)
 
     def _refuse_other_settings(self, prefix, saved):
@@ -185,7 +183,7 @@ class TrainingRun:
 
     def save(self):
         """Writes a checkpoint, after what TensorBoard shall show up to this step."""
-        for folder, before in zip(self.folders[:2], self._identities):
+        for folder, before in zip(self.folders, self._identities):
             if identity(folder) != before:  # the Saver would make a new one, without the lock
                 raise utils.UserError('{}: has vanished while the run was writing to it; bring it back, and the '
                                       'same command continues from the last checkpoint'.format(folder))
@@ -193,15 +191,15 @@ class TrainingRun:
         for log in self._logs.values():
             log.flush()
         state = {'settings': self._settings, 'history': self.history, 'loss_sum': self.loss_sum}
-        self._saved_state.load(json.dumps(state, sort_keys=True), self._session)
+        self._saved_state.load(json.dumps(state, sort_keys=True), self.session)
         folder = self.folders.checkpoints
         with outputs.report_write_errors(folder), checkpoints.working_directory(folder):
-            name = self._saver.save(self._session, 'model.ckpt', global_step=self.step, write_meta_graph=False)
+            name = self._saver.save(self.session, 'model.ckpt', global_step=self.step, write_meta_graph=False)
         self.latest = os.path.join(folder, name)
         self._saved_at = time.monotonic()
 
     def _check_weights(self):
-        if not self._session.run(self._finite):
+        if not self.session.run(self._finite):
             self._end_diverged('weights')
 
     def _end_diverged(self, what):
@@ -226,39 +224,11 @@ class TrainingRun:
         """Adds a summary at the current step to the log 'train', 'validation' or 'test'."""
         self._logs[name].add_summary(summary, self.step)
 
-    def kernels(self, layer):
-        """Returns the kernels [h, w, in, out] with which a convolutional layer is evaluated, as values."""
-        variables = {variable.op.name: variable for variable in tf.global_variables()}
-        name = layer + '/weights'
-        return self._session.run(variables.get(name + checkpoints.AVERAGE, variables[name]))
-
     def evaluated_variables(self):
         """Returns {name: value} of all weights and biases with which the network is evaluated."""
         variables = {variable.op.name: variable for variable in tf.global_variables()}
-        return self._session.run({name: variables.get(name + checkpoints.AVERAGE, variable)
+        return self.session.run({name: variables.get(name + checkpoints.AVERAGE, variable)
                                   for name, variable in variables.items() if re.search('/(weights|biases)$', name)})
-
-    def activations(self, layers, images, dataset):
-        """Returns {name: values} of layers {name: tensor} for the images of a Dataset, fed to a placeholder."""
-        return self._session.run(layers, feed_dict={images: dataset.images})
-
-    def log_embedding(self, name, vectors, dataset):
-        """Writes vectors [n, m] for TensorBoard's projector, with the labels and images of a Dataset."""
-        folder = os.path.join(self.folders.graphs, 'test')
-        columns = math.ceil(math.sqrt(len(vectors)))
-        height, width = dataset.images.shape[1:]
-        sprite = np.zeros([columns * columns, height, width], np.uint8)
-        sprite[:len(vectors)] = 255 - dataset.images
-        sprite = sprite.reshape([columns, columns, height, width]).swapaxes(1, 2)
-        with outputs.report_write_errors(folder):
-            np.savetxt(os.path.join(folder, 'embedding.tsv'), vectors, '%.4g', '\t')
-            np.savetxt(os.path.join(folder, 'labels.tsv'), dataset.labels, '%d')
-            Image.fromarray(sprite.reshape([columns * height, columns * width])).save(
-                os.path.join(folder, 'sprite.png'))
-            with open(os.path.join(folder, 'projector_config.pbtxt'), 'w') as file:
-                file.write('embeddings {{ tensor_name: "{}" tensor_path: "embedding.tsv" metadata_path: "labels.tsv" '
-                           'sprite {{ image_path: "sprite.png" single_image_dim: {} single_image_dim: {} }} }}\n'
-                           .format(name, width, height))
 
 
 def identity(folder):

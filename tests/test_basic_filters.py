@@ -503,7 +503,7 @@ def test_the_operations_figure_shows_the_wrong_kernel_and_the_right_one(drawn):
      ['(1, 44, 37, 1)', '(1, 43, 36, 3)', '2 x 2)', ' 44 x 37\n', ' 22 x 19\n', ' 15 x 13\n']),
     (['--stride', '3', '--kernels', 'emboss'], ['(1, 15, 13, 3)', 'by hand: emboss', '3 x 3)']),
     (['--stride', '2', '--padding', 'VALID', '--kernels', 'edge'], ['(1, 22, 18, 3)', 'by hand: edge']),
-    (['--kernels', 'edge', '--custom-kernel=-1,0,1;-2,0,2;-1,0,1'], ['{:14}{:6}'.format('custom', 0)]),
+    (['--kernels', 'edge', '--custom-kernel', '-1,0,1;-2,0,2;-1,0,1'], ['{:14}{:6}'.format('custom', 0)]),
     (['--kernels', 'identity', '--custom-kernel', ';'.join([' '.join(['0.001'] * 31)] * 31)],
      ['sum of the  961 products', '31 x 31', ' 15 x 8\n'])])
 def test_flags(small, flags, expected):

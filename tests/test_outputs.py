@@ -108,6 +108,9 @@ def test_files_of_somebody_else_stay(convnet, filters, tmp_path):
     """Names that the lessons use in no folder, or in another one."""
     mine = [tmp_path / each for each in ('checkpoints/{}/lock.pid'.format(NAME), 'checkpoints/{}/lock'.format(NAME),
                                          'graphs/{}/notes.txt'.format(NAME), 'figures/{}/notes.png'.format(NAME),
+                                         'graphs/{}/model.ckpt-1.txt'.format(NAME),
+                                         'figures/{}/model.ckpt-1'.format(NAME),
+                                         'figures/{}/confusion.png.tmp'.format(NAME),
                                          'graphs/basic_filters/notes.basic_filters')]
     for path in mine:
         os.makedirs(str(path.parent), exist_ok=True)
