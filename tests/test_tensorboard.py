@@ -136,7 +136,7 @@ def names(nodes):
     return {node.get_attribute('data-name') for node in nodes}
 
 
-def set_aside(browser, find, aside=('checkpoint', 'moving_average', 'train')):
+def set_aside(browser, find, aside=('checkpoint', 'moving_average', 'train', 'evaluation')):
     """Removes boxes from the main graph, as README says. Returns those that stay, but for TensorBoard's own 'init'."""
     for name in aside:
         box = next(node for node in find('g.node[data-name]') if node.get_attribute('data-name') == name)
