@@ -78,7 +78,8 @@ def plot_filters(folder, flags, picture, grey_picture, values, matrices, pixel):
     for name, matrix in matrices.items():
         grey, rgb = [to_uint8(values[kind][name][0], matrix) for kind in ('grey', 'rgb')]
         lines = tables.matrix_lines(matrix) if max(matrix.shape) <= 3 else ['{} x {} numbers'.format(*matrix.shape)]
-        caption = [size_text(grey), 'sum {:.3g}'.format(matrix.sum()), scale_text(matrix)] + lines
+        size_lines = [] if grey.shape[:2] == picture.shape[:2] else [size_text(grey)]
+        caption = size_lines + ['sum {:.3g}'.format(matrix.sum()), scale_text(matrix)] + lines
         margin = (np.array(matrix.shape) - 1) // 2 if flags.padding == 'VALID' else 0  # pixels that no output is for
         columns.append((name, '\n'.join(caption), grey, rgb, (pixel - margin) / (size - 2 * margin)))
     smallest = min(min(output.shape[:2]) for _, _, output, _, _ in columns)

@@ -65,11 +65,16 @@ def is_among(name, names):
 
 def own_files(folder):
     """The names of the files in a folder that were claimed."""
+    return set(read_json(os.path.join(folder, OWN_FILES)) or [])
+
+
+def read_json(path):
+    """What a JSON file has, or None if it is missing or damaged."""
     try:
-        with open(os.path.join(folder, OWN_FILES), encoding='utf-8') as file:
-            return set(json.load(file))
+        with open(path, encoding='utf-8') as file:
+            return json.load(file)
     except (FileNotFoundError, NotADirectoryError, ValueError):
-        return set()
+        return None
 
 
 def write_whole(path, content):

@@ -23,7 +23,7 @@ def write_filters_page(folder, flags, picture, matrices, custom):
     """
     image = Image.fromarray((picture * 255).round().astype(np.uint8))
     image.thumbnail((480, 480))
-    outputs.write_whole(os.path.join(folder, FILTERS_PAGE), fill(FILTERS_PAGE, {
+    outputs.write_whole(os.path.join(folder, FILTERS_PAGE), render(FILTERS_PAGE, {
         'image': data_url(image),
         'image_name': '' if flags.image == utils.CHIHUAHUA else shlex.quote(outputs.printable(flags.image)),
         'kernels': {name: numbers(matrix) for name, matrix in matrices.items() if name not in custom},
@@ -40,7 +40,7 @@ def write_network_page(run, test, probabilities):
     if sorted(weights) != sorted(layer + kind for layer in SHOWN_LAYERS for kind in ('/weights', '/biases')) or (
             test.images.shape[1:] != (28, 28) or weights['conv1/weights'].shape[2] != 1):
         return
-    outputs.write_whole(os.path.join(run.folders.figures, NETWORK_PAGE), fill(NETWORK_PAGE, {
+    outputs.write_whole(os.path.join(run.folders.figures, NETWORK_PAGE), render(NETWORK_PAGE, {
         'layers': {layer: quantized(weights[layer + '/weights'], weights[layer + '/biases'])
                    for layer in SHOWN_LAYERS},
         'digits': [digit(test, index) for index in range(min(20, len(test.labels)))],
@@ -57,15 +57,15 @@ def worst_mistakes(dataset, probabilities):
 def quantized(weights, biases):
     """Weights [..., out] as whole numbers from -127 to 127, times one scale for each output channel."""
     scales = np.maximum(np.abs(weights).reshape(-1, weights.shape[-1]).max(axis=0), 1e-9) / 127
-    return {'shape': weights.shape, 'weights': text_of(np.round(weights / scales).astype(np.int8)),
+    return {'shape': weights.shape, 'weights': base64_text(np.round(weights / scales).astype(np.int8)),
             'scales': scales.tolist(), 'biases': biases.tolist()}
 
 
 def digit(dataset, index):
-    return {'pixels': text_of(dataset.images[index]), 'label': int(dataset.labels[index])}
+    return {'pixels': base64_text(dataset.images[index]), 'label': int(dataset.labels[index])}
 
 
-def text_of(array):
+def base64_text(array):
     return base64.b64encode(array.tobytes()).decode()
 
 
@@ -84,7 +84,7 @@ def data_url(image):
     return 'data:image/{};base64,{}'.format(kind, base64.b64encode(file.getvalue()).decode())
 
 
-def fill(template, data):
+def render(template, data):
     """Returns a template as bytes, with its style, its script, and the data as JSON that cannot end the script."""
     html = read('page.html')
     for place, file in (('<!--BODY-->', template), ('/*STYLE*/', 'style.css'), ('/*COMMON*/', 'common.js'),

@@ -137,7 +137,7 @@ class TrainingRun:
                                                else 'unknown' if setting is None else setting
                                                for setting in (saved.get(name), self._settings.get(name))])
                      for name in sorted(changed)]
-        diverged = read_json(os.path.join(self.folders.checkpoints, DIVERGED))
+        diverged = outputs.read_json(os.path.join(self.folders.checkpoints, DIVERGED))
         if diverged and changed <= {'learning_rate'} and saved['learning_rate'] >= diverged['learning_rate']:
             if self._settings['learning_rate'] >= diverged['learning_rate']:
                 raise utils.UserError(self._how_to_go_on(prefix, diverged))
@@ -237,12 +237,4 @@ def identity(folder):
         status = os.stat(folder)
         return status.st_dev, status.st_ino
     except OSError:
-        return None
-
-
-def read_json(path):
-    try:
-        with open(path, encoding='utf-8') as file:
-            return json.load(file)
-    except (FileNotFoundError, ValueError):
         return None
