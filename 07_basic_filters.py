@@ -43,7 +43,7 @@ def convolve(image, matrix):
 
 
 def show_that_the_kernel_is_not_flipped():
-    """One bright pixel as the image: what each operation makes of it shows how the kernel was laid."""
+    """From one bright pixel, true convolution makes the kernel, and conv2d the kernel turned by 180 degrees."""
     one_pixel = np.float32([[0, 0, 0], [0, 1, 0], [0, 0, 0]])
     matrix = np.float32([[1, 2, 3], [4, 5, 6], [7, 8, 9]])
     tables.print_flipping({'image': one_pixel, 'kernel': matrix, 'tf.nn.conv2d': convolve(one_pixel, matrix),

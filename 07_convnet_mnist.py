@@ -82,7 +82,8 @@ def initial_weights(layer, seed, stddev, scale=2.0):
     """Returns an initializer: a truncated normal distribution with the variance scale / (inputs of a unit).
 
     The signal then keeps its size from layer to layer; the 2 makes up for relu, which halves the mean square
-    (He initialization). stddev: if not 0, the standard deviation instead. `layer` and `seed` give the op's seed.
+    (He initialization). stddev: if not 0, the standard deviation before values beyond two of it are drawn anew.
+    `layer` and `seed` give the op's seed.
     """
     if stddev:
         return tf.truncated_normal_initializer(stddev=stddev, seed=10 * seed + layer)
@@ -122,7 +123,7 @@ def loss(logits, labels):
 def training(cross_entropy, global_step, learning_rate):
     """Returns an op that does one training step, and a summary of the loss for TensorBoard."""
     with tf.name_scope('train'):
-        # Adam changes each trainable variable against the running mean of its gradients, so that the loss falls.
+        # Adam steps against the running mean of the gradients, divided by the root of their running mean square.
         train_op = tf.train.AdamOptimizer(learning_rate).minimize(cross_entropy, global_step)
         return train_op, tf.summary.scalar('loss', cross_entropy)
 

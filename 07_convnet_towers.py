@@ -54,7 +54,7 @@ def dropout_of_part(part, batch_size, flags, global_step):
     """Returns the dropout of one tower, a function: fc [n, units] of its part of a batch -> [n, units].
 
     With the same seed and step, all towers would draw the same mask. So each draws the mask of the whole batch and
-    takes the rows of its own images; training is then the same for any number of towers.
+    takes the rows of its own images; the number of towers then changes nothing but the rounding.
     """
     def drop(fc):
         mask = lesson2.dropout(tf.ones([batch_size, fc.shape[1]]), flags.keep_prob, flags.seed, global_step)
