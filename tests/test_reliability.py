@@ -334,7 +334,7 @@ def test_a_diverged_run_goes_on_from_a_good_checkpoint_with_a_smaller_learning_r
     def add_loss_and_diverge(run, loss_value, batch_size):
         if run.step == step and what == 'weights':
             biases, = [each for each in lesson2.tf.global_variables() if each.op.name == 'fc/biases']
-            biases.load([float('inf')] * 1024, run._session)
+            biases.load([float('inf')] * 1024, run.session)
         add_loss(run, float('nan') if run.step == step and what == 'loss' else loss_value, batch_size)
 
     with monkeypatch.context() as patch:
@@ -378,7 +378,7 @@ def test_weights_that_are_no_numbers_predict_nothing(convnet, tmp_path, lesson2,
     def save_nan(run):
         for each in lesson2.tf.global_variables():
             if each.op.name.startswith('fc/biases'):
-                each.load([float('nan')] * 1024, run._session)
+                each.load([float('nan')] * 1024, run.session)
         run._finite = lesson2.tf.constant(True)
         save(run)
 

@@ -246,7 +246,7 @@ def test_the_moving_average_follows_every_tenth_step_and_the_last_of_an_epoch(co
     def record(run, *arguments):
         add_loss(run, *arguments)
         by_name = {each.op.name: each for each in training_run.tf.global_variables()}
-        seen.append(run._session.run([by_name['fc/biases'], by_name['fc/biases' + AVERAGE]]))
+        seen.append(run.session.run([by_name['fc/biases'], by_name['fc/biases' + AVERAGE]]))
 
     monkeypatch.setattr(training_run.TrainingRun, 'add_loss', record)
     convnet('--epochs', 2, '--batch-size', 32)  # 21 steps each
