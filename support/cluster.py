@@ -149,9 +149,9 @@ def serve(cluster, flags):
                 raise utils.UserError('the chief, {}, has not answered for {} seconds; start it and then this worker '
                                       'again'.format(chief, flags.wait))
         text = session.run(message).decode()
+    time.sleep(1)  # until the chief has heard that the message arrived: this process ends at once
     if text:
         raise utils.UserError(text)
-    time.sleep(1)  # until the chief has heard that the message arrived: this process ends at once
     print('Worker {}: done'.format(cluster.index), flush=True)
 
 
