@@ -214,16 +214,19 @@ def plot_results(run, images, layers, test, probabilities):
 
 def plot_kernels(before, after):
     """Kernels [h, w, in, out] before and after training, seen from the first channel in, beside the hand-coded ones."""
+    footnote = 'White: positive. Grey: 0. Black: negative. Each kernel is scaled by itself.'
     panels = {'conv1 before training': before, 'conv1 after training': after}
     if np.array_equal(before, after):
         panels = {'conv1, not trained': after}
     if min(before.shape[:2]) >= 3:
         panels['hand-coded'] = kernels.filter_bank(*before.shape)
-    figure = Figure(figsize=(4.5 * len(panels), 2.9))
-    grid = figure.add_gridspec(1, len(panels), left=0.02, right=0.98, top=0.9, bottom=0.08, wspace=0.08)
+        footnote += '\nHand-coded: blur, sharpen, edge, Sobel and emboss in all orientations{}.'.format(
+            ', and at the end some at twice the size' if min(before.shape[:2]) >= 5 else '')
+    figure = Figure(figsize=(4.5 * len(panels), 3.1))
+    grid = figure.add_gridspec(1, len(panels), left=0.02, right=0.98, top=0.9, bottom=0.13, wspace=0.08)
     for column, (title, values) in enumerate(panels.items()):
         show_tiles(figure.add_subplot(grid[column]), title, normalized_kernels(values), columns=8)
-    figure.text(0.02, 0.03, 'White: positive. Grey: 0. Black: negative. Each kernel is scaled by itself.', fontsize=9)
+    figure.text(0.02, 0.03, footnote, fontsize=9)
     return figure
 
 
@@ -285,7 +288,8 @@ def plot_training_curve(history):
     axis.plot(epochs, [row['test'] for row in history], 'o-', color='C0', label='test')
     axis.plot(epochs, [row['validation'] for row in history], 's--', color='C1', markersize=4, label='validation')
     axis.plot(shown, [tables.LECTURE_ACCURACY[epoch] for epoch in shown], 'k^:', label="the lecture's test accuracy")
-    axis.set(xlabel='epochs', ylabel='accuracy (logit scale)', title='Accuracy by epoch')
+    axis.set(xlabel='epochs', ylabel='accuracy (logit scale)',
+             title='Accuracy by epoch; .9, .99 and .999 are about equally far apart')
     axis.set_yscale('logit', nonpositive='clip')
     low, high = axis.get_ylim()
     ticks = [tick for tick in (.1, .2, .5, .8, .9, .95, .98, .99, .995, .998, .999) if low <= tick <= high]
