@@ -110,7 +110,7 @@ def test_files_of_somebody_else_stay(convnet, filters, tmp_path):
                                          'graphs/{}/notes.txt'.format(NAME), 'figures/{}/notes.png'.format(NAME),
                                          'graphs/{}/model.ckpt-1.txt'.format(NAME),
                                          'figures/{}/model.ckpt-1'.format(NAME),
-                                         'figures/{}/confusion.png.tmp'.format(NAME),
+                                         'figures/basic_filters/conv_ops.png.tmp',
                                          'graphs/basic_filters/notes.basic_filters')]
     for path in mine:
         os.makedirs(str(path.parent), exist_ok=True)
