@@ -23,6 +23,8 @@ with cli.quiet_start():
     tf.disable_v2_behavior()  # on 2.x: graphs and sessions, instead of computing each operation at once
     from support import devices, event_logs, figures, outputs, pages, tables
 
+CPU = devices.session_config('cpu')  # for a single run, a GPU would take longer to start than to compute
+
 
 # ---- One kernel, one picture: the whole lesson in ten lines ------------------------------------------------
 
@@ -37,7 +39,7 @@ def convolve(image, matrix):
         kernel = matrix[:, :, np.newaxis, np.newaxis]            # height, width, channels in, channels out
         output = tf.nn.conv2d(images, kernel, strides=[1, 1, 1, 1], padding='SAME')
         # Then the session: it takes a value for the placeholder (the feed), and computes that of the output.
-        with tf.Session() as session:
+        with tf.Session(config=CPU) as session:
             output_value = session.run(output, feed_dict={images: image[np.newaxis, :, :, np.newaxis]})
     return output_value[0, :, :, 0]
 
@@ -161,8 +163,7 @@ def main(flags):
     emboss = kernels.KERNELS['emboss']
     with tf.name_scope('operations'):
         operations = compare_operations(images, emboss)
-    # On the CPU: for a single run, a GPU would take longer to start than to compute.
-    with tf.Session(config=devices.session_config('cpu')) as session:
+    with tf.Session(config=CPU) as session:
         # run takes lists and dictionaries of tensors, too, and returns the same with values.
         grey_picture, values = session.run([grey, {'grey': grey_outputs, 'rgb': rgb_outputs, 'operations': operations}],
                                            feed_dict={images: picture[np.newaxis]})

@@ -188,14 +188,14 @@ def model(flags, images, labels, global_step):
     return layers, cross_entropy, train_op, summary
 
 
-def run_training(flags, data, model=model):
+def run_training(flags, data, build_model=model):
     """Trains until every training image has been seen flags.epochs times. Evaluates after each epoch, on validation
-    images, by which settings may be chosen, and on test images, for the report alone. model: lesson 3 has its own.
+    images, by which settings may be chosen, and on test images, for the report alone. Lesson 3 has another build_model.
     """
     # The graph. These calls add operations to it; nothing is computed yet.
     images, scaled, labels = placeholders()
     global_step = tf.train.get_or_create_global_step()  # a variable that counts the training steps
-    layers, cross_entropy, train_op, summary = model(flags, scaled, labels, global_step)
+    layers, cross_entropy, train_op, summary = build_model(flags, scaled, labels, global_step)
     ema_op, ema_getter = moving_average(flags.ema_decay, global_step)
     eval_layers, probabilities = evaluation(scaled, ema_getter)
     histograms = event_logs.histograms(eval_layers)

@@ -97,8 +97,8 @@ def read_idx(path, dimensions):
         with (gzip.open if zipped else open)(path, 'rb') as stream:
             header = stream.read(4 + 4 * dimensions)
             if header[:4] != magic or len(header) < 4 + 4 * dimensions:
-                raise UserError('{}: expected an IDX file, which begins with the bytes {}, found {}'.format(
-                    path, magic.hex(), header[:4].hex() or 'an empty file'))
+                raise UserError('{}: expected an IDX file, which begins with {} and {} sizes, found {}'.format(
+                    path, magic.hex(), dimensions, header.hex() or 'an empty file'))
             shape = struct.unpack('>{}I'.format(dimensions), header[4:])
             size = functools.reduce(operator.mul, shape)  # not np.prod: a header may claim more than int64 holds
             if size == 0:
@@ -277,4 +277,4 @@ def center_by_mass(digit, size):
     top, left = [size + size // 2 - int((digit.sum(axis=axis) * np.arange(side)).sum() / mass + 0.5)
                  for axis, side in ((1, height), (0, width))]
     canvas[top:top + height, left:left + width] = digit
-    return (canvas[size:2 * size, size:2 * size] * (255 / digit.max())).astype(np.uint8)
+    return (canvas[size:2 * size, size:2 * size] * 255 / digit.max()).astype(np.uint8)

@@ -33,11 +33,6 @@ def names_in(folder):
     return ['model.ckpt-{}'.format(step) for step in sorted(steps, reverse=True)]
 
 
-def prefixes(folder):
-    """The paths of the checkpoints in a folder, newest first, as tf.train.Saver takes them."""
-    return [os.path.join(folder, name) for name in names_in(folder)]
-
-
 def restore_newest(folder, restore):
     """Calls restore(name, reader) with the checkpoints, the newest first, until one is intact.
 

@@ -244,7 +244,7 @@ def bounded(kind, low, high=math.inf, exclusive=False):
 
 
 def run_name(text):
-    """A type for add_argument: a name that is a folder's name on every system."""
+    """A type for add_argument: a name without characters that some system forbids in the name of a folder."""
     if not re.fullmatch(r'[A-Za-z0-9._-]*[A-Za-z0-9_-]', text) or text == LESSON_1_NAME:
         raise argparse.ArgumentTypeError('expected letters, digits, dots, dashes and underscores, no dot at the end, '
                                          'and not {}, which is lesson 1; found {!r}'.format(LESSON_1_NAME, text))

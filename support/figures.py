@@ -53,8 +53,13 @@ def filtered_pictures(values, matrices):
         for name, output in by_name.items():
             step = -(-max(output.shape[1:3]) // 1000)  # in TensorBoard a photo need not have every pixel
             picture = to_uint8(output[0, ::step, ::step], matrices.get(name, kernels.KERNELS['emboss']))
-            summary.value.add(tag='{}/{}'.format(kind, name), image=image_summary(Image.fromarray(picture.squeeze())))
+            summary.value.add(tag='{}/{}'.format(kind, name), image=image_summary(pillow_image(picture)))
     return summary
+
+
+def pillow_image(picture):
+    """uint8 [height, width, 1 or 3] -> a Pillow image."""
+    return Image.fromarray(picture[:, :, 0] if picture.shape[2] == 1 else picture)
 
 
 def image_summary(image):
@@ -117,8 +122,7 @@ def plot_panels(figure, columns, fraction):
 def show_picture(axis, picture):
     """Shows uint8 [height, width, 1 or 3] without stretching its contrast."""
     height, width = picture.shape[:2]
-    small = Image.fromarray(picture.squeeze(2) if picture.shape[2] == 1 else picture)
-    small = small.convert('RGB').reduce(max(min(height, width) // 1000, 1))  # of a photo, for speed
+    small = pillow_image(picture).convert('RGB').reduce(max(min(height, width) // 1000, 1))  # of a photo, for speed
     axis.imshow(small, extent=[-0.5, width - 0.5, height - 0.5, -0.5])
     axis.axis('off')
 
@@ -151,7 +155,8 @@ def plot_operations(figure, picture, operations):
                             'with 27 + 9 = 36 weights'}
     figure.set_size_inches(10, 2 * (3 * min(max(picture.shape[0] / picture.shape[1], 0.4), 2.5) + 1.2))
     axes = figure.subplots(2, 3)
-    pictures = dict(original=picture, **{name: output[0] for name, output in operations.items()})
+    pictures = {'original': picture}
+    pictures.update({name: output[0] for name, output in operations.items()})
     for axis, (name, caption) in zip(axes.flat, captions.items()):
         show_picture(axis, to_uint8(pictures[name], kernels.KERNELS['emboss']))
         axis.set_title(name, fontsize=13, fontweight='bold', loc='left')
@@ -175,7 +180,7 @@ def choose_backend(no_show):
 
 
 def show_windows():
-    """Opens a window for each figure of choose_backend's, where there is a display, and waits until they are closed."""
+    """Opens a window for each figure of plot_filters, where there is a display, and waits until they are closed."""
     from matplotlib import pyplot
     if pyplot.get_backend().lower() not in ('agg', 'cairo', 'pdf', 'pgf', 'ps', 'svg', 'template'):
         print('Close the windows to end.', flush=True)
@@ -321,7 +326,7 @@ def plot_confusion(labels, predicted):
 
 
 def plot_mistakes(dataset, probabilities):
-    """The 25 digits whose label got the lowest probability, [n, 10]."""
+    """Up to 25 misread digits, first those whose label got the lowest probability. probabilities: [n, 10]."""
     predicted = probabilities.argmax(axis=1)
     worst = pages.worst_mistakes(dataset, probabilities)[:25]
     captions = ['{}, read as {} ({:.3f})'.format(dataset.labels[index], predicted[index],

@@ -1,7 +1,6 @@
 """Where a run writes, and what it may overwrite there: only what these lessons wrote."""
 import collections
 import contextlib
-import itertools
 import json
 import os
 import re
@@ -79,7 +78,7 @@ def read_json(path):
 
 def write_whole(path, content):
     """Writes bytes to a file, all of them or none."""
-    unfinished = path + '.' + os.path.splitext(LOCK)[0]  # a name that nobody else gives
+    unfinished = path + '.written_by_lecture_07'  # a name that nobody else gives
     with report_write_errors(path):
         try:
             with open(unfinished, 'wb') as file:
@@ -92,10 +91,11 @@ def write_whole(path, content):
 
 def back_up(folders):
     """Moves what the run NAME wrote to the three folders of a new run NAME.1 (or .2, ...), which it thus becomes."""
-    backups = next(backups for backups in (Folders(*['{}.{}'.format(folder, i) for folder in folders])
-                                           for i in itertools.count(1)) if not any(map(os.path.lexists, backups)))
-    for folder, backup in zip(folders, backups):
-        own = own_files(folder)
+    number = 1
+    while any(os.path.lexists('{}.{}'.format(folder, number)) for folder in folders):
+        number += 1
+    for folder in folders:
+        own, backup = own_files(folder), '{}.{}'.format(folder, number)
         if not own:
             continue
         names = [name for name in os.listdir(folder) if is_among(name, own)]

@@ -13,13 +13,13 @@ from support import outputs
 
 TEMPLATES = os.path.join(os.path.dirname(os.path.abspath(__file__)), 'pages')
 FILTERS_PAGE, NETWORK_PAGE = 'basic_filters.html', 'convnet_mnist.html'
-SHOWN_LAYERS = ['conv1', 'conv2', 'fc', 'softmax_linear']
+LAYERS_WITH_WEIGHTS = ['conv1', 'conv2', 'fc', 'softmax_linear']
 
 
 def write_filters_page(folder, flags, picture, matrices, custom):
     """Writes the page in which the kernels can be changed.
 
-    picture: float32 [height, width, 3], 0 to 1; matrices, custom: {name: kernel [h, w]}, the lecture's and the user's.
+    picture: float32 [height, width, 3], 0 to 1; matrices, custom: {name: kernel [h, w]}, all and the user's.
     """
     image = Image.fromarray((picture * 255).round().astype(np.uint8))
     image.thumbnail((480, 480))
@@ -37,19 +37,22 @@ def write_network_page(run, test, probabilities):
     run: the TrainingRun; test: a Dataset; probabilities: what the network gives its digits, [n, 10].
     """
     weights = run.evaluated_variables()
-    if sorted(weights) != sorted(layer + kind for layer in SHOWN_LAYERS for kind in ('/weights', '/biases')) or (
+    if sorted(weights) != sorted(layer + kind for layer in LAYERS_WITH_WEIGHTS for kind in ('/weights', '/biases')) or (
             test.images.shape[1:] != (28, 28) or weights['conv1/weights'].shape[2] != 1):
         return
     outputs.write_whole(os.path.join(run.folders.figures, NETWORK_PAGE), render(NETWORK_PAGE, {
         'layers': {layer: quantized(weights[layer + '/weights'], weights[layer + '/biases'])
-                   for layer in SHOWN_LAYERS},
+                   for layer in LAYERS_WITH_WEIGHTS},
         'digits': [digit(test, index) for index in range(min(20, len(test.labels)))],
         'mistakes': [dict(digit(test, index), read=int(probabilities[index].argmax()))
                      for index in worst_mistakes(test, probabilities)[:20]]}))
 
 
 def worst_mistakes(dataset, probabilities):
-    """The indices of all images that were misread, first those whose label got the lowest probability, [n, 10]."""
+    """The indices of all images that were misread, first those whose label got the lowest probability.
+
+    probabilities: [n, 10].
+    """
     wrong = np.flatnonzero(probabilities.argmax(axis=1) != dataset.labels)
     return wrong[np.argsort(probabilities[wrong, dataset.labels[wrong]])]
 

@@ -14,7 +14,7 @@ import utils
 from support import checkpoints, devices, event_logs, figures, outputs, pages, tables
 
 NOT_SETTINGS = {'epochs', 'name', 'output_dir', 'data_dir', 'device', 'bf16', 'restart', 'predict',
-                'remote_session', 'wait'}  # flags that do not change the result
+                'remote_session', 'wait'}  # flags that change no result, but for bf16 and data_dir, see below
 LOGS = ['train', 'validation', 'test']
 DIVERGED = 'diverged.json'  # beside the checkpoints: in which step, and with which learning rate
 
@@ -133,9 +133,7 @@ class TrainingRun:
     def _refuse_other_settings(self, prefix, saved):
         changed = {name for name in set(self._settings) | set(saved) if saved.get(name) != self._settings.get(name)}
         different = ['{} {} (now {})'.format('dataset' if name == 'dataset' else '--' + name.replace('_', '-'),
-                                             *['on' if setting is True else 'off' if setting is False
-                                               else 'unknown' if setting is None else setting
-                                               for setting in (saved.get(name), self._settings.get(name))])
+                                             setting_text(saved.get(name)), setting_text(self._settings.get(name)))
                      for name in sorted(changed)]
         diverged = outputs.read_json(os.path.join(self.folders.checkpoints, DIVERGED))
         if diverged and changed <= {'learning_rate'} and saved['learning_rate'] >= diverged['learning_rate']:
@@ -229,6 +227,14 @@ class TrainingRun:
         variables = {variable.op.name: variable for variable in tf.global_variables()}
         return self.session.run({name: variables.get(name + checkpoints.AVERAGE, variable)
                                   for name, variable in variables.items() if re.search('/(weights|biases)$', name)})
+
+
+def setting_text(value):
+    if value is None:
+        return 'unknown'
+    if isinstance(value, bool):
+        return 'on' if value else 'off'
+    return value
 
 
 def identity(folder):

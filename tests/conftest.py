@@ -24,6 +24,12 @@ def pytest_addoption(parser):
     parser.addoption('--logs', metavar='DIR', help='the logs at which it looks, instead of a short run\'s')
 
 
+def prefixes(folder):
+    """The paths of the checkpoints in a folder, newest first."""
+    from support import checkpoints  # and TensorFlow
+    return [os.path.join(folder, name) for name in checkpoints.names_in(folder)]
+
+
 @pytest.fixture(scope='session')
 def lesson1():
     return importlib.import_module('07_basic_filters')

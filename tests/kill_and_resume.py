@@ -14,7 +14,7 @@ import sys
 import tempfile
 import time
 
-from conftest import ROOT, user_environment, write_small_data
+from conftest import ROOT, prefixes, user_environment, write_small_data
 
 from support import cli
 
@@ -49,7 +49,7 @@ def checkpoint_folder(folder):
 
 def digest(folder):
     """SHA-256 over all variables of the newest checkpoint: weights, Adam's slots, averages, step, saved state."""
-    reader = training_run.tf.train.NewCheckpointReader(training_run.checkpoints.prefixes(checkpoint_folder(folder))[0])
+    reader = training_run.tf.train.NewCheckpointReader(prefixes(checkpoint_folder(folder))[0])
     sha256 = hashlib.sha256()
     for name in sorted(reader.get_variable_to_shape_map()):
         value = reader.get_tensor(name)

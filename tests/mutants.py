@@ -164,7 +164,7 @@ FAULTS = [  # name, file, text, replacement; file of tests, which of them (as py
      'outputs', 'somebody'),
     ("others' files are overwritten", OUTPUTS, 'if is_among(name, names) and not is_among(name, own):', 'if False:',
      'outputs', 'somebody'),
-    ("others' unfinished files are overwritten", OUTPUTS, "path + '.' + os.path.splitext(LOCK)[0]", "path + '.tmp'",
+    ("others' unfinished files are overwritten", OUTPUTS, "path + '.written_by_lecture_07'", "path + '.tmp'",
      'outputs', 'somebody'),
     ('the lock is not taken', CHECKPOINTS, 'lock.acquire(timeout=0)', 'pass', 'reliability', 'refused'),
     ('permission denied is damage', CHECKPOINTS, '            except PermissionError as error:', '            except '

@@ -228,6 +228,16 @@ def test_a_picture_smaller_than_the_kernel_has_values_by_hand_too(filters, tmp_p
     assert grey.count == 25 and grey.value == pytest.approx(6 * 0.01 * 200 / 255, abs=1e-4)
 
 
+@pytest.mark.parametrize('size', [(1, 1), (50, 1), (1, 50)])
+def test_thin_pictures_have_figures_and_a_log(filters, lesson1, tmp_path, size):
+    Image.new('RGB', size, 'red').save(str(tmp_path / 'thin.png'))
+    filters('--image', tmp_path / 'thin.png', '--stride', 3)
+    assert png_files(tmp_path / 'figures' / 'basic_filters') == TWO_FIGURES
+    images, _ = summaries(lesson1, tmp_path / 'graphs' / 'basic_filters')
+    width, height = [-(-side // 3) for side in size]
+    assert images['grey/blur'].shape[:2] == images['rgb/blur'].shape[:2] == (height, width)
+
+
 def test_the_value_by_hand_and_the_log_of_a_large_bright_picture(filters, lesson1, tmp_path):
     picture = Image.new('RGB', (600, 2100), 'white')  # its largest changes are at the border, where zeros come in
     picture.paste('grey', (200, 300, 400, 400))
@@ -506,6 +516,7 @@ def test_the_operations_figure_shows_the_wrong_kernel_and_the_right_one(drawn):
      ['(1, 44, 37, 1)', '(1, 43, 36, 3)', '2 x 2)', ' 44 x 37\n', ' 22 x 19\n', ' 15 x 13\n']),
     (['--stride', '3', '--kernels', 'emboss'], ['(1, 15, 13, 3)', 'by hand: emboss', '3 x 3)']),
     (['--stride', '2', '--padding', 'VALID', '--kernels', 'edge'], ['(1, 22, 18, 3)', 'by hand: edge']),
+    (['--stride', '1000'], ['(1, 1, 1, 1)', '(1, 1, 1, 3)', '3 x 3)']),
     (['--kernels', 'edge', '--custom-kernel', '-1,0,1;-2,0,2;-1,0,1'], ['{:14}{:6}'.format('custom', 0)]),
     (['--kernels', 'identity', '--custom-kernel', ';'.join([' '.join(['0.001'] * 31)] * 31)],
      ['sum of the  961 products', '31 x 31', ' 15 x 8\n'])])

@@ -9,7 +9,6 @@ import scipy.special
 import scipy.stats
 
 import utils
-from support import cli
 
 VARIABLES = {  # name: shape; of the initial values with seed 0 the first and the sum of squares; inputs; scale
     'conv1/weights': ([5, 5, 1, 32], -0.026087852, 0.65272547, 25, 0.02),

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image, ImageDraw, ImageFont
 
 import utils
-from conftest import run_here
+from conftest import prefixes, run_here
 
 FONTS = ['DejaVuSans', 'DejaVuSans-Bold', 'DejaVuSans-Oblique', 'DejaVuSansMono', 'DejaVuSerif', 'DejaVuSerif-Italic',
          'STIXGeneral', 'STIXGeneralItalic', 'cmr10', 'cmtt10']
@@ -152,7 +152,7 @@ def test_the_weights_are_those_that_were_evaluated(lesson2, convnet, monkeypatch
     for flags in [], ['--ema-decay', 0, '--restart'], ['--conv1', 'hand-coded', '--restart']:
         convnet('--epochs', 2, *flags)
         reader = lesson2.tf.train.NewCheckpointReader(
-            lesson2.checkpoints.prefixes(str(tmp_path / 'checkpoints' / 'convnet_mnist'))[0])
+            prefixes(str(tmp_path / 'checkpoints' / 'convnet_mnist'))[0])
         suffix = '' if '--ema-decay' in flags else '/ExponentialMovingAverage'
 
         def value(name):

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from conftest import prefixes
 from kill_and_resume import NAME, checkpoint_folder, digest, progress, scalars, start, table, training_run
 from support import checkpoints, outputs
 from test_training import assert_one_line, hashes, run_once
@@ -220,7 +221,7 @@ def test_a_checkpoint_at_least_every_twenty_seconds(convnet, monkeypatch):
 # ---- The checkpoints are damaged ----
 
 def newest(folder):
-    return checkpoints.prefixes(checkpoint_folder(folder))[0]
+    return prefixes(checkpoint_folder(folder))[0]
 
 
 def truncate(path):
@@ -295,14 +296,14 @@ def test_a_first_checkpoint_cut_short_is_no_checkpoint(convnet, copied):
 
 
 def test_no_good_checkpoint_is_an_error_and_never_a_silent_restart(convnet, copied):
-    prefixes = checkpoints.prefixes(checkpoint_folder(copied))
-    assert len(prefixes) == 3
-    for prefix in prefixes:
+    paths = prefixes(checkpoint_folder(copied))
+    assert len(paths) == 3
+    for prefix in paths:
         truncate(prefix + DATA)
     before = hashes(copied)
     result = convnet('--epochs', 5, check=2)
     *warnings, error = result.stderr.splitlines()
-    assert [prefix in warning for prefix, warning in zip(prefixes, warnings)] == [True] * 3
+    assert [prefix in warning for prefix, warning in zip(paths, warnings)] == [True] * 3
     assert 'none of its checkpoints is intact' in error and '--restart' in error
     assert table(result.stdout) == [] and hashes(copied) == before
 

@@ -18,11 +18,12 @@ from PIL import Image
 
 import kernels
 import utils
-from conftest import BOXES, FIGURES, ROOT, run_here, run_script, user_environment, write_idx, write_small_data
+from conftest import (BOXES, FIGURES, ROOT, prefixes, run_here, run_script, user_environment, write_idx,
+                      write_small_data)
 from support import cli, outputs
 
 with cli.quiet_start():  # they import TensorFlow
-    from support import checkpoints, figures, training_run
+    from support import figures, training_run
 
 ROW = re.compile(r'^ +(\d+)  +([\d.]+)  +(0\.\d{4}|1\.0000)  (0\.\d{4}|1\.0000)  +(0\.\d{4})?$', re.MULTILINE)
 LAYERS = ['conv1', 'pool1', 'conv2', 'pool2', 'fc', 'softmax_linear']
@@ -120,7 +121,7 @@ def events(tf, folder):
 
 def all_variables(tf, folder):
     """{name: value} of the newest checkpoint in a folder."""
-    reader = tf.train.NewCheckpointReader(checkpoints.prefixes(str(folder))[0])
+    reader = tf.train.NewCheckpointReader(prefixes(str(folder))[0])
     return {name: reader.get_tensor(name) for name in reader.get_variable_to_shape_map()}
 
 
@@ -352,7 +353,7 @@ def test_each_run_ends_with_one_thing_to_try_next(one_epoch, continued, hand_cod
     for run, result in [(one_epoch, one_epoch.result)] + [(continued, each) for each in continued.result]:
         *_, checkpoint, tensorboard, last = result.stdout.splitlines()
         assert last.startswith('Try next ') and '--predict' in last and '--name' not in last
-        assert os.path.basename(checkpoints.prefixes(str(folder_of(run, 'checkpoints')))[0]) in checkpoint
+        assert os.path.basename(prefixes(str(folder_of(run, 'checkpoints')))[0]) in checkpoint
         assert 'tensorboard --logdir' in tensorboard and NAME in tensorboard
     assert '--name hand.coded_1-a' in hand_coded.result.stdout.splitlines()[-1]
 
