@@ -5,7 +5,6 @@ import sys
 
 import pytest
 
-import mutants
 from conftest import ROOT, user_environment
 
 
@@ -80,11 +79,3 @@ def test_towers():
     for name in 'towers: 1 in one process', 'towers: 4 in one process', 'towers: 2, two processes of one core':
         assert figures_of(stdout, name)[0] > 0
     assert 26 < figures_of(stdout, 'between two processes, each step')[0] < 40  # MB: the weights, and their gradients
-
-
-@pytest.mark.parametrize('fault', mutants.FAULTS, ids=lambda fault: fault[0])
-def test_the_text_of_each_fault_is_there_once(fault):
-    _, file, text, replacement, tests, _ = fault
-    with open(os.path.join(ROOT, file), encoding='utf-8') as source:
-        assert source.read().count(text) == 1 and text != replacement
-    assert os.path.exists(os.path.join(ROOT, 'tests', 'test_{}.py'.format(tests)))
