@@ -28,7 +28,7 @@ if __name__ == '__main__':
 with cli.quiet_start():
     import tensorflow.compat.v1 as tf  # the functions of TensorFlow 1.x, on 1.15 and on 2.x
     tf.disable_v2_behavior()  # on 2.x: graphs and sessions, instead of computing each operation at once
-    from support import checkpoints, devices, event_logs, figures, pages, tables, training_run
+    from support import checkpoints, devices, event_logs, figures, pages, tables, runs
 
 IMAGE_SIZE = 28  # height and width of an image, in pixels
 EMA_INTERVAL = 10  # training steps between two updates of the moving average: as good as 1, at a tenth of the cost
@@ -204,7 +204,7 @@ def run_training(flags, data, build_model=model):
     with devices.session(flags) as session:
         session.run(tf.global_variables_initializer())  # gives all variables their initial values
         # The run saves all variables in checkpoints. If there is one already, it restores their values from it.
-        with training_run.TrainingRun(session, flags, data) as run:
+        with runs.TrainingRun(session, flags, data) as run:
             for epoch in range(run.epochs_done + 1, flags.epochs + 1):
                 batches = utils.batches(data.train, flags.batch_size, flags.augment, flags.seed, epoch,
                                         start_batch=run.batches_done)  # 0, unless this epoch is continued

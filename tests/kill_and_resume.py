@@ -19,7 +19,7 @@ from conftest import ROOT, prefixes, user_environment, write_small_data
 from support import cli
 
 with cli.quiet_start():  # TensorFlow is imported here
-    from support import training_run
+    from support import runs
 
 NAME = 'convnet_mnist'  # of a run, by default
 TRAIN = '''
@@ -27,8 +27,8 @@ import runpy, sys
 sys.path.insert(0, {root!r})
 from support import cli
 with cli.quiet_start():
-    from support import training_run
-training_run.TrainingRun.SECONDS_BETWEEN_SAVES = {seconds}
+    from support import runs
+runs.TrainingRun.SECONDS_BETWEEN_SAVES = {seconds}
 {patch}
 runpy.run_path({root!r} + '/07_convnet_mnist.py', run_name='__main__')
 '''
@@ -49,7 +49,7 @@ def checkpoint_folder(folder):
 
 def digest(folder):
     """SHA-256 over all variables of the newest checkpoint: weights, Adam's slots, averages, step, saved state."""
-    reader = training_run.tf.train.NewCheckpointReader(prefixes(checkpoint_folder(folder))[0])
+    reader = runs.tf.train.NewCheckpointReader(prefixes(checkpoint_folder(folder))[0])
     sha256 = hashlib.sha256()
     for name in sorted(reader.get_variable_to_shape_map()):
         value = reader.get_tensor(name)

@@ -16,7 +16,7 @@ import time
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 L1, L2, L3 = '07_basic_filters.py', '07_convnet_mnist.py', '07_convnet_towers.py'
 K, U = 'kernels.py', 'utils.py'
-CHECKPOINTS, RUN, LOGS = 'support/checkpoints.py', 'support/training_run.py', 'support/event_logs.py'
+CHECKPOINTS, RUN, LOGS = 'support/checkpoints.py', 'support/runs.py', 'support/event_logs.py'
 FIGURES, TABLES, OUTPUTS, CLI = 'support/figures.py', 'support/tables.py', 'support/outputs.py', 'support/cli.py'
 CLUSTER = 'support/cluster.py'
 
@@ -190,7 +190,7 @@ FAULTS = [  # name, file, text, replacement; file of tests, which of them (as py
      'training', 'confusion'),
     ('curve: test and validation swapped', FIGURES, "[row['test'] for row in history], 'o-'",
      "[row['validation'] for row in history], 'o-'", 'training', 'curve'),
-    ('the mildest mistakes', 'support/pages.py', 'np.argsort(probabilities[wrong,', 'np.argsort(-probabilities[wrong,',
+    ('the mildest mistakes', 'support/pages/__init__.py', 'np.argsort(probabilities[wrong,', 'np.argsort(-probabilities[wrong,',
      'training', 'mistakes'),
     ('kernels drawn transposed', FIGURES, 'np.moveaxis(values[:, :, 0], 2, 0)', 'np.moveaxis(values[:, :, 0], 2, 0)'
      '.swapaxes(1, 2)', 'training', 'upright'),

@@ -9,18 +9,18 @@ import pytest
 from PIL import Image
 
 from conftest import ROOT, run_script, user_environment
-from kill_and_resume import NAME, checkpoint_folder, digest, progress, scalars, table, training_run
+from kill_and_resume import NAME, checkpoint_folder, digest, progress, scalars, table, runs
 from support import checkpoints, cli, event_logs, outputs
 from test_training import assert_one_line, hashes
 
-TrainingRun = training_run.TrainingRun
+TrainingRun = runs.TrainingRun
 HOSTILE_NAMES = ['seed[0]', 'cs20 [2017] *? {a,b} $x$ é back\\slash'] if os.name == 'posix' else ['seed[0]']
 
 
 @pytest.fixture(autouse=True)
 def without_figures(monkeypatch):
     """They take longer than an epoch of these few digits."""
-    monkeypatch.setattr(training_run.figures, 'plot_results', lambda *arguments: None)
+    monkeypatch.setattr(runs.figures, 'plot_results', lambda *arguments: None)
 
 
 @pytest.fixture

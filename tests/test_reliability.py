@@ -14,13 +14,13 @@ import pytest
 from PIL import Image
 
 from conftest import prefixes
-from kill_and_resume import NAME, checkpoint_folder, digest, progress, scalars, start, table, training_run
+from kill_and_resume import NAME, checkpoint_folder, digest, progress, scalars, start, table, runs
 from support import checkpoints, outputs
 from test_training import assert_one_line, hashes, run_once
 
 EPOCHS = 4
 DATA, INDEX = '.data-00000-of-00001', '.index'
-TrainingRun = training_run.TrainingRun
+TrainingRun = runs.TrainingRun
 State = collections.namedtuple('State', 'table digest scalars')
 FIRST_ROW = '0.9111'  # the lecture's accuracy, which stands in it
 
@@ -28,7 +28,7 @@ FIRST_ROW = '0.9111'  # the lecture's accuracy, which stands in it
 @pytest.fixture(autouse=True)
 def without_figures(monkeypatch):
     """They take longer than an epoch of these few digits, and no test here looks at them."""
-    monkeypatch.setattr(training_run.figures, 'plot_results', lambda *arguments: None)
+    monkeypatch.setattr(runs.figures, 'plot_results', lambda *arguments: None)
 
 
 @pytest.fixture(scope='module')
@@ -154,7 +154,7 @@ def test_a_signal_ends_the_run_after_the_current_step(convnet, tmp_path, undistu
 
 def test_a_signal_after_the_last_step_ends_the_finished_run(convnet, monkeypatch):
     with monkeypatch.context() as patch:
-        patch.setattr(training_run.figures, 'plot_results', lambda *arguments: os.kill(os.getpid(), signal.SIGTERM))
+        patch.setattr(runs.figures, 'plot_results', lambda *arguments: os.kill(os.getpid(), signal.SIGTERM))
         result = convnet('--epochs', 1, check=128 + signal.SIGTERM)
     assert len(table(result.stdout)) == 1 and result.stderr == ''
     assert 'done already: 1' in convnet('--epochs', 1).stdout
@@ -181,7 +181,7 @@ def save(run):
         time.sleep(0.01)
     print('asked', flush=True)
     time.sleep(1000)
-training_run.TrainingRun.save = save
+runs.TrainingRun.save = save
 '''
     process = start(str(tmp_path), small_data, EPOCHS, seconds_between_saves=1000, patch=patch)
     wait_for_line(process, 'saving')
@@ -210,7 +210,7 @@ def test_a_checkpoint_at_least_every_twenty_seconds(convnet, monkeypatch):
         save(run)
         saved.append(run.step)
 
-    monkeypatch.setattr(training_run, 'time', types.SimpleNamespace(monotonic=lambda: now[0]))
+    monkeypatch.setattr(runs, 'time', types.SimpleNamespace(monotonic=lambda: now[0]))
     monkeypatch.setattr(TrainingRun, 'add_loss', add_loss_and_wait)
     monkeypatch.setattr(TrainingRun, 'save', save_and_record)
     convnet('--epochs', 1, '--batch-size', 32)

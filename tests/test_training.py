@@ -23,7 +23,7 @@ from conftest import (BOXES, FIGURES, ROOT, prefixes, run_here, run_script, user
 from support import cli, outputs
 
 with cli.quiet_start():  # they import TensorFlow
-    from support import figures, training_run
+    from support import figures, runs
 
 ROW = re.compile(r'^ +(\d+)  +([\d.]+)  +(0\.\d{4}|1\.0000)  (0\.\d{4}|1\.0000)  +(0\.\d{4})?$', re.MULTILINE)
 LAYERS = ['conv1', 'pool1', 'conv2', 'pool2', 'fc', 'softmax_linear']
@@ -214,12 +214,12 @@ def test_averages_after_the_first_epoch(one_epoch, lesson2):
 def test_the_training_loss_is_the_mean_over_all_images(convnet, without_figures, monkeypatch):
     """The last batch is smaller and counts less."""
     seen = []
-    add_loss = training_run.TrainingRun.add_loss
+    add_loss = runs.TrainingRun.add_loss
 
     def record(run, loss_value, batch_size):
         seen.append((loss_value, batch_size))
         add_loss(run, loss_value, batch_size)
-    monkeypatch.setattr(training_run.TrainingRun, 'add_loss', record)
+    monkeypatch.setattr(runs.TrainingRun, 'add_loss', record)
     (row,) = rows(convnet('--epochs', 1, '--batch-size', 600))
     losses, sizes = zip(*seen)
     assert sizes == (600, 60) and row[1] == '{:.4f}'.format(np.average(losses, weights=sizes))
@@ -242,14 +242,14 @@ def test_the_loss_of_weights_that_hardly_change_is_numpy_s(convnet, without_figu
 
 def test_the_moving_average_follows_every_tenth_step_and_the_last_of_an_epoch(convnet, without_figures, monkeypatch):
     seen = []  # (biases, their average) after each step, before the average follows it
-    add_loss = training_run.TrainingRun.add_loss
+    add_loss = runs.TrainingRun.add_loss
 
     def record(run, *arguments):
         add_loss(run, *arguments)
-        by_name = {each.op.name: each for each in training_run.tf.global_variables()}
+        by_name = {each.op.name: each for each in runs.tf.global_variables()}
         seen.append(run.session.run([by_name['fc/biases'], by_name['fc/biases' + AVERAGE]]))
 
-    monkeypatch.setattr(training_run.TrainingRun, 'add_loss', record)
+    monkeypatch.setattr(runs.TrainingRun, 'add_loss', record)
     convnet('--epochs', 2, '--batch-size', 32)  # 21 steps each
     average = np.zeros(1024)
     assert len(seen) == 42
@@ -429,7 +429,7 @@ def test_other_settings_are_refused_and_every_one_is_named(convnet, one_epoch, l
 
 def test_a_setting_of_another_version_is_refused(convnet, without_figures, lesson2, monkeypatch):
     with monkeypatch.context() as other_version:
-        other_version.setattr(lesson2.training_run, 'NOT_SETTINGS', lesson2.training_run.NOT_SETTINGS - {'device'})
+        other_version.setattr(lesson2.runs, 'NOT_SETTINGS', lesson2.runs.NOT_SETTINGS - {'device'})
         convnet('--epochs', 1)
     assert_one_line(convnet('--epochs', 2, check=2), 'trained with --device auto (now unknown)')
 

@@ -88,7 +88,7 @@ def work(started, arguments):
     import utils
     from support import cli
     lesson = importlib.import_module('07_convnet_mnist')
-    run_class = lesson.training_run.TrainingRun
+    run_class = lesson.runs.TrainingRun
     watch = Stopwatch(started)
     watch.charge()
     watch.keys = [GRAPH]

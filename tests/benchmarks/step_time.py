@@ -26,7 +26,7 @@ def ours(precision, batch_size, steps):
     import utils
     from support import cli
     lesson = importlib.import_module('07_convnet_mnist')
-    tf, training_run = lesson.tf, lesson.training_run
+    tf, runs = lesson.tf, lesson.runs
     scratch = tempfile.TemporaryDirectory()
     flags = cli.parse_convnet_flags('', ['--batch-size', str(batch_size), '--output-dir', scratch.name] +
                                     ['--bf16'] * (precision == 'bfloat16'))
@@ -42,7 +42,7 @@ def ours(precision, batch_size, steps):
     session = lesson.devices.session(flags)
     session.run(tf.global_variables_initializer())
     with contextlib.redirect_stdout(sys.stderr):
-        run = training_run.TrainingRun(session, flags, data).__enter__()
+        run = runs.TrainingRun(session, flags, data).__enter__()
     run.SECONDS_BETWEEN_SAVES = float('inf')  # or each turn would begin with one, the others' turns being so long
     epochs = itertools.count(1)
 

@@ -11,7 +11,7 @@ from PIL import Image
 import utils
 from support import outputs
 
-TEMPLATES = os.path.join(os.path.dirname(os.path.abspath(__file__)), 'pages')
+TEMPLATES = os.path.dirname(os.path.abspath(__file__))
 FILTERS_PAGE, NETWORK_PAGE = 'basic_filters.html', 'convnet_mnist.html'
 LAYERS_WITH_WEIGHTS = ['conv1', 'conv2', 'fc', 'softmax_linear']
 
