@@ -28,7 +28,7 @@ if __name__ == '__main__':
 with cli.quiet_start():
     import tensorflow.compat.v1 as tf  # the functions of TensorFlow 1.x, on 1.15 and on 2.x
     tf.disable_v2_behavior()  # on 2.x: graphs and sessions, instead of computing each operation at once
-    from support import checkpoints, devices, event_logs, figures, pages, tables, runs
+    from support import checkpoints, devices, event_logs, figures, pages, runs, tables
 
 IMAGE_SIZE = 28  # height and width of an image, in pixels
 EMA_INTERVAL = 10  # training steps between two updates of the moving average: as good as 1, at a tenth of the cost

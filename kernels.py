@@ -86,7 +86,7 @@ def filter_bank(height=5, width=5, in_channels=1, out_channels=32):
     bank = np.zeros([height, width, in_channels, out_channels], np.float32)
     for index in range(out_channels):
         step, kernel = placed[index % len(placed)]
-        rows, columns = [slice(size // 2 - step, size // 2 + step + 1, step) for size in (height, width)]
+        rows, columns = [slice((size - 1) // 2 - step, (size - 1) // 2 + step + 1, step) for size in (height, width)]
         bank[rows, columns, :, index] = kernel[:, :, np.newaxis] / np.abs(kernel).sum() / in_channels
     return bank
 

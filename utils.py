@@ -87,8 +87,7 @@ def find_idx(directory, name, dimensions):
 def read_idx(path, dimensions):
     """Reads an IDX file of unsigned bytes, plain or gzipped: uint8 with 1 or 3 dimensions.
 
-    Raises UserError if the file is damaged, or is another one. Takes no more memory than a
-    small multiple of what the file really holds, whatever its header claims.
+    Raises UserError for another or a damaged file. Takes little more memory than the file needs, whatever it claims.
     """
     magic = bytes([0, 0, 8, dimensions])  # 8 stands for unsigned bytes
     try:
@@ -118,8 +117,7 @@ def read_idx(path, dimensions):
     if folder == os.path.realpath(MNIST_DIR) and name in MNIST_SHA256:
         found = hashlib.sha256(header + data).hexdigest()
         if found != MNIST_SHA256[name]:
-            raise UserError('{}: expected SHA-256 {}, found {}; copy it anew'.format(
-                path, MNIST_SHA256[name], found))
+            raise UserError('{}: expected SHA-256 {}, found {}; copy it anew'.format(path, MNIST_SHA256[name], found))
     return np.frombuffer(data, np.uint8).reshape(shape)
 
 
@@ -207,6 +205,8 @@ def read_image(path):
             image = image.convert('RGBA')
             image = Image.alpha_composite(Image.new('RGBA', image.size, 'white'), image)
         return np.asarray(image.convert('RGB'), np.float32) / 255
+    except FileNotFoundError:
+        raise UserError('{}: expected a picture, found no such file'.format(path))
     except Image.UnidentifiedImageError:
         raise UserError('{}: expected a picture (PNG, JPEG, GIF, BMP, TIFF, WebP), found something else'.format(path))
     except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
@@ -236,8 +236,8 @@ def read_digit(path, size=28):
     ink = np.abs(grey - background(grey))
     strongest = np.sort(ink.ravel())[-20:].min()
     if strongest < 30:
-        raise UserError('{}: expected a digit, dark on light or light on dark; '
-                        'found nothing that stands out'.format(path))
+        raise UserError('{}: expected a digit, dark on light or light on dark; found nothing that stands out'.format(
+            path))
     ink = np.clip(ink / strongest * 2 - 0.7, 0, 1)  # 0 up to 35% of the strongest, 1 from 85% on
     rows, columns = [np.flatnonzero(ink.max(axis=axis) > 0.5) for axis in (1, 0)]
     ink = np.pad(ink[rows[0]:rows[-1] + 1, columns[0]:columns[-1] + 1], 20, mode='constant')

@@ -10,4 +10,5 @@ def _end_in_silence(kind, error, traceback):
     sys.__excepthook__(kind, error, traceback)
 
 
-sys.excepthook = _end_in_silence
+if not hasattr(sys, 'ps1') and not sys.flags.interactive:  # an interpreter must live on
+    sys.excepthook = _end_in_silence

@@ -28,11 +28,12 @@ def quiet_start():
 
     Lines of severity E or F still come through, except the one that says that a computer
     without a GPU has none; if the block raises, everything does. Whoever sets
-    TF_CPP_MIN_LOG_LEVEL wants to read it all, and gets it at once. Also asks TensorFlow to give the same
-    numbers in each run on a GPU, which must be done before it loads.
+    TF_CPP_MIN_LOG_LEVEL wants to read it all, and gets it at once. On a machine with a GPU, also asks TensorFlow to
+    give the same numbers in each run, which must be done before it loads; random ops without a seed then fail.
     """
-    for name in 'TF_DETERMINISTIC_OPS', 'TF_CUDNN_DETERMINISTIC':
-        os.environ.setdefault(name, '1')
+    if has_nvidia_gpu():
+        for name in 'TF_DETERMINISTIC_OPS', 'TF_CUDNN_DETERMINISTIC':
+            os.environ.setdefault(name, '1')
     try:
         held = tempfile.TemporaryFile()
     except OSError:  # the temporary folder is full: noise is better than no lesson
@@ -77,8 +78,10 @@ def has_nvidia_gpu():
 
 def repair_output():
     """Makes stdout and stderr usable if they are closed, or cannot encode a name; what they cannot is escaped."""
-    while os.open(os.devnull, os.O_RDWR) <= 2:  # the lowest free number, so the closed ones first
-        pass
+    number = 0
+    while number <= 2:
+        number = os.open(os.devnull, os.O_RDWR)  # the lowest free number, so the closed ones first
+    os.close(number)
     for name, number in ('stdout', 1), ('stderr', 2):
         if getattr(sys, name) is None:
             setattr(sys, name, open(number, 'w'))

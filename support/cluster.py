@@ -30,8 +30,9 @@ def from_environment():
     try:
         config = json.loads(text)
         addresses, task = config['cluster']['worker'], config['task']
-        right = (set(config['cluster']) == {'worker'} and task['type'] == 'worker' and task['index'] in range(
-            len(addresses)) and len(set(addresses)) == len(addresses) and all(map(host_and_port, addresses)))
+        right = (set(config['cluster']) == {'worker'} and task['type'] == 'worker' and type(task['index']) is int
+                 and 0 <= task['index'] < len(addresses) and len(set(addresses)) == len(addresses) and all(
+                     0 < host_and_port(address)[1] < 65536 for address in addresses))
     except (ValueError, KeyError, TypeError, AttributeError):
         right = False
     if not right:
@@ -41,10 +42,10 @@ def from_environment():
     for address in addresses:
         try:
             socket.getaddrinfo(*host_and_port(address))
-        except OSError as error:
+        except (OSError, UnicodeError) as error:  # UnicodeError: a part of the name that is empty or too long
             raise utils.UserError('TF_CONFIG: {} cannot be found ({}); expected HOST:PORT of a machine in this network'
-                                  .format(address, error.strerror or error))
-    return Cluster(addresses, task['index'])
+                                  .format(address, getattr(error, 'strerror', None) or error))
+    return Cluster(addresses if len(addresses) > 1 else [], task['index'])  # one machine alone needs no server
 
 
 def host_and_port(address):
@@ -117,7 +118,7 @@ def ends_at_once():
 def greeting(cluster, flags):
     """What must be equal on all machines."""
     gpus = 0 if flags.device == 'cpu' else len(devices.GPUS)
-    return json.dumps({'the addresses in TF_CONFIG': cluster.addresses, '--towers': flags.towers, '--seed': flags.seed,
+    return json.dumps({'the addresses in TF_CONFIG': cluster.addresses, '--towers': flags.towers,
                        'GPUs': gpus, 'TensorFlow': tf.__version__}, sort_keys=True)
 
 

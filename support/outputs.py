@@ -64,7 +64,8 @@ def is_among(name, names):
 
 def own_files(folder):
     """The names of the files in a folder that were claimed."""
-    return set(read_json(os.path.join(folder, OWN_FILES)) or [])
+    names = read_json(os.path.join(folder, OWN_FILES))
+    return {name for name in names if isinstance(name, str)} if isinstance(names, list) else set()
 
 
 def read_json(path):

@@ -32,8 +32,8 @@ FAULTS = [  # name, file, text, replacement; file of tests, which of them (as py
     ('RGB diagonal mirrored', K, 'np.eye(3, dtype=np.float32)', 'np.eye(3, dtype=np.float32)[::-1]', 'kernels',
      'scipy'),
     ('rotated the other way round', K, 'np.roll(matrix[ring], 1)', 'np.roll(matrix[ring], 2)', 'kernels', 'rotating'),
-    ('filter bank off the centre', K, 'slice(size // 2 - step, size // 2 + step + 1, step)',
-     'slice(size // 2 - step - 1, size // 2 + step, step)', 'kernels', 'bank or coarse'),
+    ('filter bank off the centre', K, 'slice((size - 1) // 2 - step, (size - 1) // 2 + step + 1, step)',
+     'slice(size // 2 - step, size // 2 + step + 1, step)', 'kernels', 'bank or coarse'),
     ('filter bank not normalized', K, ' / np.abs(kernel).sum() / in_channels', '', 'kernels', 'bank'),
     # Lesson 1
     ('stride in one direction only', L1, 'filter_bank, strides=[1, stride, stride, 1]',
@@ -118,7 +118,8 @@ FAULTS = [  # name, file, text, replacement; file of tests, which of them (as py
     ('a closed session waits for the dead', CLUSTER, "    def close(self):", "    def close_no_more(self):", 'towers',
      'killed'),
     ('a hung worker is waited for', CLUSTER, 'TIMEOUT = 30 ', 'TIMEOUT = 3000 ', 'towers', 'hangs'),
-    ('seeds are not compared', CLUSTER, "'--seed': flags.seed,", '', 'towers', 'different'),
+    ('numbers of towers are not compared', CLUSTER, "'--towers': flags.towers,", '', 'towers', 'different'),
+    ('any port', CLUSTER, '0 < host_and_port(address)[1] < 65536', 'host_and_port(address)', 'towers', 'tf_config'),
     ('bfloat16 on a GPU', 'support/devices.py', 'if flags.bf16 and GPUS', 'if flags.bf16 and not GPUS', 'towers',
      'bf16'),
     # What is kept

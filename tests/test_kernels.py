@@ -233,7 +233,7 @@ def test_the_filter_bank_of_any_size(height, width, channels, count, different):
         np.testing.assert_array_equal(bank[:, :, channel], bank[:, :, 0])
     if count < 21:
         return
-    top, left = height // 2 - 1, width // 2 - 1
+    top, left = (height - 1) // 2 - 1, (width - 1) // 2 - 1  # conv2d with SAME: of 4 pixels, the second is the centre
     for name, matrix in kernels.KERNELS.items():
         expected = np.zeros([height, width])
         expected[top:top + 3, left:left + 3] = matrix / np.abs(matrix).sum() / channels

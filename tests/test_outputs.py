@@ -9,7 +9,8 @@ import pytest
 from PIL import Image
 
 from conftest import ROOT, run_script, user_environment
-from kill_and_resume import NAME, checkpoint_folder, digest, progress, scalars, table, runs
+from kill_and_resume import NAME, checkpoint_folder, digest, progress, runs, scalars, table
+import utils
 from support import checkpoints, cli, event_logs, outputs
 from test_training import assert_one_line, hashes
 
@@ -71,7 +72,7 @@ def test_pictures_with_names_that_cannot_be_shown(tmp_path):
     assert result.stderr == '' and (tmp_path / 'figures' / 'basic_filters' / 'basic_filters.png').exists()
     result = run_script('07_basic_filters.py', '--output-dir', tmp_path, '--image', os.fsdecode(picture) + '\n',
                         check=2, environment={'PYTHONIOENCODING': 'ascii'})
-    assert_one_line(result, r'digit\n$x_ \xe9', 'No such file')
+    assert_one_line(result, r'digit\n$x_ \xe9', 'no such file')
 
 
 def test_predictions_of_names_that_cannot_be_shown(lesson2, tmp_path):
@@ -225,3 +226,31 @@ def test_out_of_memory(lesson2, convnet, monkeypatch, kind):
 
     monkeypatch.setattr(lesson2, 'inference', too_large)
     assert_one_line(convnet(check=2), 'not enough memory', '--batch-size')
+
+
+@pytest.mark.parametrize('text', ['[["a"]]', '[1]', 'null', '{"a": 1}', '3', '"ab"'])
+def test_a_list_of_own_files_that_is_none_owns_nothing(tmp_path, text):
+    (tmp_path / outputs.OWN_FILES).write_text(text)
+    (tmp_path / 'a').write_text('mine')
+    assert outputs.own_files(str(tmp_path)) == set()
+    with pytest.raises(utils.UserError, match='not written by this program'):
+        outputs.claim(str(tmp_path), ['a'])
+
+
+def test_an_interpreter_lives_on_after_ctrl_c():
+    code = 'from support import cli\nraise KeyboardInterrupt\nprint("alive")\n'
+    result = subprocess.run([sys.executable, '-i', '-q'], input=code, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                            universal_newlines=True, cwd=ROOT, env=user_environment())
+    assert 'alive' in result.stdout
+
+
+def test_the_lecture_s_conv1_without_a_seed_trains_beside_a_lesson():
+    """Determinism is asked for on a GPU alone; an initializer without a seed must not fail elsewhere."""
+    code = ('import importlib; tf = importlib.import_module("07_convnet_mnist").tf\n'
+            'w = tf.get_variable("weights", [5, 5, 1, 32])\n'
+            'with tf.Session() as session: session.run(tf.global_variables_initializer())\n')
+    if not cli.has_nvidia_gpu():
+        environment = user_environment()
+        for name in 'TF_DETERMINISTIC_OPS', 'TF_CUDNN_DETERMINISTIC':
+            environment.pop(name, None)
+        subprocess.check_call([sys.executable, '-c', code], cwd=ROOT, env=environment)

@@ -177,7 +177,7 @@ def test_the_weights_are_those_that_were_evaluated(lesson2, convnet, monkeypatch
 
 @pytest.mark.parametrize('damage, complaint', [
     (lambda folder: None, 'nothing that stands out'),
-    (lambda folder: os.remove(str(folder / 'blank.png')), 'No such file'),
+    (lambda folder: os.remove(str(folder / 'blank.png')), 'found no such file'),
     (lambda folder: (folder / 'blank.png').write_text('no picture'), 'expected a picture')])
 def test_bad_pictures_are_one_line_and_status_2(convnet, tmp_path, damage, complaint):
     Image.new('L', (40, 40), 255).save(str(tmp_path / 'blank.png'))

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from conftest import prefixes
-from kill_and_resume import NAME, checkpoint_folder, digest, progress, scalars, start, table, runs
+from kill_and_resume import NAME, checkpoint_folder, digest, progress, runs, scalars, start, table
 from support import checkpoints, outputs
 from test_training import assert_one_line, hashes, run_once
 

@@ -266,12 +266,15 @@ def test_a_chief_ends_when_no_worker_comes(start, addresses):
     assert_one_line(result, 'worker 1 ({}), worker 2 ({}) did not answer'.format(*addresses[1:]))
 
 
-@pytest.mark.parametrize('flags, complaint', [(['--towers', 3], '--towers: 2 on the chief'),
-                                              (['--seed', 5], '--seed: 0 on the chief')])
-def test_machines_with_different_flags(start, addresses, flags, complaint):
-    worker, chief = start(addresses[:2], 1, *flags), start(addresses[:2], 0)
+def test_machines_with_different_flags(start, addresses):
+    worker, chief = start(addresses[:2], 1, '--towers', 3), start(addresses[:2], 0)
     for process in chief, worker:
-        assert_one_line(result_of(process, check=2), complaint, 'give all machines the same')
+        assert_one_line(result_of(process, check=2), '--towers: 2 on the chief', 'give all machines the same')
+
+
+def test_one_machine_alone_needs_no_server(monkeypatch):
+    monkeypatch.setenv('TF_CONFIG', '{"cluster": {"worker": ["localhost:1"]}, "task": {"type": "worker", "index": 0}}')
+    assert cluster.from_environment() == cluster.Cluster([], 0)
 
 
 def test_the_number_of_gpus_is_compared(monkeypatch):
@@ -313,6 +316,12 @@ def test_a_port_in_use(start, addresses):
     ('{"cluster": {"worker": ["a:1", "b:1"]}, "task": {"type": "worker", "index": 2}}', 'expected'),
     ('{"cluster": {"worker": ["a:1", "b:1"]}, "task": {"type": "worker", "index": "0"}}', 'expected'),
     ('{"cluster": {"worker": ["a:1", "a:1"]}, "task": {"type": "worker", "index": 0}}', 'expected'),
+    ('{"cluster": {"worker": ["a:1", "b:1"]}, "task": {"type": "worker", "index": true}}', 'expected'),
+    ('{"cluster": {"worker": ["a:1", "b:1"]}, "task": {"type": "worker", "index": 1.0}}', 'expected'),
+    ('{"cluster": {"worker": ["a:1", "b:65536"]}, "task": {"type": "worker", "index": 0}}', 'expected'),
+    ('{"cluster": {"worker": ["a:1", "b:0"]}, "task": {"type": "worker", "index": 0}}', 'expected'),
+    ('{"cluster": {"worker": ["localhost:1", "a..b:1"]}, "task": {"type": "worker", "index": 0}}',
+     'a..b:1 cannot be found'),
     ('{"cluster": {"worker": ["a", "b"]}, "task": {"type": "worker", "index": 0}}', 'expected'),
     ('{"cluster": {"worker": ["a:1"], "ps": ["b:1"]}, "task": {"type": "worker", "index": 0}}', 'expected'),
     ('{"cluster": {"worker": ["localhost:1", "b.invalid:1"]}, "task": {"type": "worker", "index": 0}}',
