@@ -7,23 +7,18 @@
 Nothing is trained here: the kernels are those of kernels.py, or your own. In lesson 2,
 07_convnet_mnist.py, a network learns its kernels.
 """
+from support import script  # as a script: holds back what TensorFlow prints while it loads
 import math
 
-from support import cli  # first, so that Ctrl-C ends the program in silence while the others load
 import numpy as np
+import tensorflow.compat.v1 as tf  # the functions of TensorFlow 1.x, on 1.15 and on 2.x
 
 import kernels
 import utils
+from support import cli, figures, outputs, pages, tables
 
-if __name__ == '__main__':
-    FLAGS = cli.parse_filters_flags(__doc__)  # before TensorFlow loads, so that --help answers at once
-
-with cli.quiet_start():
-    import tensorflow.compat.v1 as tf  # the functions of TensorFlow 1.x, on 1.15 and on 2.x
-    tf.disable_v2_behavior()  # on 2.x: graphs and sessions, instead of computing each operation at once
-    from support import devices, event_logs, figures, outputs, pages, tables
-
-CPU = devices.session_config('cpu')  # for a single run, a GPU would take longer to start than to compute
+tf.disable_v2_behavior()  # on 2.x: graphs and sessions, instead of computing each operation at once
+CPU = tf.ConfigProto(device_count={'GPU': 0})  # for a single run, a GPU would take longer to start than to compute
 
 
 # ---- One kernel, one picture: the whole lesson in ten lines ------------------------------------------------
@@ -46,7 +41,7 @@ def convolve(image, matrix):
 
 def show_that_the_kernel_is_not_flipped():
     """From one bright pixel, true convolution makes the kernel, and conv2d the kernel turned by 180 degrees."""
-    one_pixel = np.float32([[0, 0, 0], [0, 1, 0], [0, 0, 0]])
+    one_pixel = kernels.KERNELS['identity']  # it is 1 in the middle
     matrix = np.float32([[1, 2, 3], [4, 5, 6], [7, 8, 9]])
     tables.print_flipping({'image': one_pixel, 'kernel': matrix, 'tf.nn.conv2d': convolve(one_pixel, matrix),
                            'true convolution': convolve(one_pixel, matrix[::-1, ::-1])})  # flips the kernel first
@@ -145,46 +140,46 @@ def compare_operations(images, matrix):
 
 # ---- The run ----------------------------------------------------------------------------------------------
 
-def main(flags):
-    folders = outputs.run_folders(flags.output_dir, cli.LESSON_1_NAME)
-    picture = utils.read_image(flags.image)
-    matrices, custom = cli.chosen_kernels(flags, picture.shape)
-    outputs.claim(folders.figures, figures.FILTER_FIGURES + [pages.FILTERS_PAGE])
+def main(arguments=None):
+    flags = cli.parse_filters_flags(__doc__, arguments)
+    picture = utils.read_image(flags.image, flags.smallest_image)
+    folders = outputs.prepare_filters(flags)
+    matrices = {name: kernels.KERNELS[name] for name in flags.kernels}
 
-    images = tf.placeholder(tf.float32, (1,) + picture.shape, name='images')
-    with tf.name_scope('grey'):
-        grey = tf.image.rgb_to_grayscale(images)
-        grey_outputs = filter_grey(grey, matrices, flags.stride, flags.padding)
-        if custom:  # in a conv2d of its own, for it may be of another size
-            grey_outputs.update(filter_grey(grey, custom, flags.stride, flags.padding))
-    matrices.update(custom)
-    with tf.name_scope('rgb'):
-        rgb_outputs = filter_rgb(images, matrices, flags.stride, flags.padding)
-    emboss = kernels.KERNELS['emboss']
-    with tf.name_scope('operations'):
-        operations = compare_operations(images, emboss)
-    with tf.Session(config=CPU) as session:
-        # run takes lists and dictionaries of tensors, too, and returns the same with values.
-        grey_picture, values = session.run([grey, {'grey': grey_outputs, 'rgb': rgb_outputs, 'operations': operations}],
-                                           feed_dict={images: picture[np.newaxis]})
+    with tf.Graph().as_default() as graph:
+        images = tf.placeholder(tf.float32, (1,) + picture.shape, name='images')
+        with tf.name_scope('grey'):
+            grey = tf.image.rgb_to_grayscale(images)
+            grey_outputs = filter_grey(grey, matrices, flags.stride, flags.padding)
+            if flags.custom_kernel is not None:  # in a conv2d of its own, for it may be of another size
+                matrices['custom'] = flags.custom_kernel
+                grey_outputs.update(filter_grey(grey, {'custom': flags.custom_kernel}, flags.stride, flags.padding))
+        with tf.name_scope('rgb'):
+            rgb_outputs = filter_rgb(images, matrices, flags.stride, flags.padding)
+        with tf.name_scope('operations'):
+            operations = compare_operations(images, kernels.KERNELS['emboss'])
+        with tf.Session(config=CPU) as session:
+            # run takes lists and dictionaries of tensors, too, and returns the same with values.
+            grey_picture, values = session.run(
+                [grey, {'grey': grey_outputs, 'rgb': rgb_outputs, 'operations': operations}],
+                feed_dict={images: picture[np.newaxis]})
 
-    example = 'blur' if 'blur' in matrices else flags.kernels[0]
-    if custom:
-        example = 'custom'
+    example = 'custom' if 'custom' in matrices else 'blur' if 'blur' in matrices else flags.kernels[0]
     pixel = explain_one_value('{} in grey'.format(example), grey_picture[0], matrices[example][:, :, np.newaxis],
                               values['grey'][example][0, :, :, 0], flags.stride, flags.padding)
     show_that_the_kernel_is_not_flipped()
-    tables.print_kernels(matrices, values)
-    tables.print_output_sizes(example, matrices[example].shape, picture.shape[:2])
-    explain_one_value('emboss to sepia in RGB, red channel out', picture, sepia_kernel(emboss)[:, :, :, 0],
+    explain_one_value('emboss to sepia in RGB, red channel out', picture,
+                      sepia_kernel(kernels.KERNELS['emboss'])[:, :, :, 0],
                       values['operations']['conv2d, mixing'][0, :, :, 0], stride=1, padding='SAME')
-    event_logs.log_pictures(folders.graphs, figures.filtered_pictures(values, matrices))
-    figures.plot_filters(folders.figures, flags, picture, grey_picture[0], values, matrices, pixel)
-    pages.write_filters_page(folders.figures, flags, picture, matrices, custom)
-    tables.print_lesson_1_files(folders, custom)
+    summary = figures.plot_filters(folders.figures, flags, picture, grey_picture[0], values, matrices, pixel)
+    pages.write_filters_page(folders.figures, flags, picture)
+    writer = tf.summary.FileWriter(folders.graphs, graph, filename_suffix='.basic_filters')
+    writer.add_summary(summary)
+    writer.close()
+    tables.print_filters(folders, matrices, values, picture.shape, example)
     figures.show_windows()
 
 
 if __name__ == '__main__':
-    with cli.errors_in_one_line():
-        main(FLAGS)
+    with script.errors_in_one_line():
+        main()

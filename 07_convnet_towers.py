@@ -8,58 +8,48 @@ part of the batch; their sum is the gradient of the whole batch, by which Adam c
 exist once, for all towers. This is called synchronous data parallelism. With TF_CONFIG, towers are on several machines:
 see docs/devices.md.
 """
+from support import script  # as a script: holds back what TensorFlow prints while it loads
 import importlib
 
-from support import cli  # first, so that Ctrl-C ends the program in silence while the others load
-import utils
+import tensorflow.compat.v1 as tf
 
-if __name__ == '__main__':
-    FLAGS = cli.parse_towers_flags(__doc__)  # before TensorFlow loads, so that --help answers at once
+import utils
+from support import cli, cluster
 
 lesson2 = importlib.import_module('07_convnet_mnist')  # "import 07_convnet_mnist" would be a syntax error
-tf = lesson2.tf
-from support import cluster  # after TensorFlow, which lesson 2 starts quietly
 
 
 def towers_on(tower_devices):
-    """Returns a replacement for lesson2.model, which builds one tower on each of these devices."""
-    def model(flags, images, labels, global_step):
+    """Returns a replacement for lesson2.build_network, which builds one tower on each of these devices."""
+    def build_network(flags, images, labels, keep_prob):
+        def inference(tower_images, seed):
+            return lesson2.inference(tower_images, keep_prob, seed, flags.init_stddev, flags.conv1)
+
         batch_size = tf.size(labels, name='batch_size')
-        tower_layers, losses, tower_gradients = [], [], []
+        losses, tower_gradients = [], []
         for number, device in enumerate(tower_devices):
             part = slice(number, None, len(tower_devices))  # with 2 towers, images 0, 2, 4, ... and 1, 3, 5, ...
             with tf.name_scope('tower_{}'.format(number)):
                 tower_images, tower_labels = images[part], labels[part]  # here, so that only a part is sent
-                # The operations built within tf.device run on that device. The first tower creates the variables;
-                # with reuse, the others share them, as the evaluation does.
+                # The operations built within tf.device run on that device. The first tower creates the variables. In
+                # the others, with reuse=True, tf.get_variable returns the variable of that name that exists already,
+                # so that all towers share their weights; without, it would raise a ValueError.
                 with tf.device(device), tf.variable_scope(tf.get_variable_scope(), reuse=number > 0):
-                    layers = lesson2.inference(tower_images, dropout_of_part(part, batch_size, flags, global_step),
-                                               flags.seed, flags.init_stddev, flags.conv1)
-                    loss = loss_of_part(layers['softmax_linear'], tower_labels, batch_size)
-                    tower_layers.append(layers)
-                    losses.append(loss)
+                    logits = inference(tower_images, flags.seed + number)  # another dropout in each tower
+                    losses.append(loss_of_part(logits, tower_labels, batch_size))
                     # gate_gradients, as in minimize: all gradients of an operation are computed before one is used
-                    tower_gradients.append(tf.gradients(loss, tf.trainable_variables(), gate_gradients=True))
+                    tower_gradients.append(tf.gradients(losses[-1], lesson2.learned_variables(flags.conv1),
+                                                        gate_gradients=True))
         with tf.name_scope('sum'):
             cross_entropy = tf.add_n(losses)
             gradients = [tf.add_n(parts) for parts in zip(*tower_gradients)]  # in a fixed order: each run rounds alike
         with tf.name_scope('train'):  # minimize, in lesson 2, computes the gradients and applies them
             train_op = tf.train.AdamOptimizer(flags.learning_rate).apply_gradients(
-                zip(gradients, tf.trainable_variables()), global_step)
-            return tower_layers[0], cross_entropy, train_op, tf.summary.scalar('loss', cross_entropy)
-    return model
-
-
-def dropout_of_part(part, batch_size, flags, global_step):
-    """Returns the dropout of one tower, a function: fc [n, units] of its part of a batch -> [n, units].
-
-    With the same seed and step, all towers would draw the same mask. So each draws the mask of the whole batch and
-    takes the rows of its own images; the number of towers then changes nothing but the rounding.
-    """
-    def drop(fc):
-        mask = lesson2.dropout(tf.ones([batch_size, fc.shape[1]]), flags.keep_prob, flags.seed, global_step)
-        return fc * mask[part]
-    return drop
+                zip(gradients, lesson2.learned_variables(flags.conv1)), tf.train.get_global_step())
+        with tf.name_scope('whole'), tf.variable_scope(tf.get_variable_scope(), reuse=True):
+            logits = inference(images, flags.seed)  # of all images, for the evaluation
+        return logits, cross_entropy, train_op
+    return build_network
 
 
 def loss_of_part(logits, labels, batch_size):
@@ -72,21 +62,28 @@ def loss_of_part(logits, labels, batch_size):
         return tf.reduce_sum(cross_entropies) / tf.cast(batch_size, tf.float32)
 
 
-def main(flags):
+def train(flags, tf_config):
+    data = utils.read_mnist(flags.data_dir, lesson2.IMAGE_SIZE)
+    cluster.check_batches(flags, len(data.train.labels))
+    with cluster.chief(tf_config, flags):
+        tower_devices = cluster.tower_devices(tf_config, flags)
+        with tf.device(tower_devices[0]):  # here are the variables, Adam and the evaluation
+            lesson2.train(flags, data, towers_on(tower_devices))
+
+
+def main(arguments=None):
+    flags = cli.parse_towers_flags(__doc__, arguments)
     tf_config = cluster.from_environment()
-    if flags.predict:
-        lesson2.predict(flags)
-    elif tf_config.index > 0:
-        cluster.serve(tf_config, flags)  # lends its devices to the machine with index 0, the chief
-    else:
-        data = utils.read_mnist(flags.data_dir, lesson2.IMAGE_SIZE)
-        cluster.check_batches(flags, len(data.train.labels))
-        with cluster.chief(tf_config, flags):
-            tower_devices = cluster.tower_devices(tf_config, flags)
-            with tf.device(tower_devices[0]):  # here are the variables, Adam and the evaluation
-                lesson2.run_training(flags, data, towers_on(tower_devices))
+    with tf.Graph().as_default():
+        tf.set_random_seed(flags.seed)
+        if flags.predict:
+            lesson2.predict(flags)
+        elif tf_config.index > 0:
+            cluster.serve(tf_config, flags)  # lends its devices to the machine with index 0, the chief
+        else:
+            train(flags, tf_config)
 
 
 if __name__ == '__main__':
-    with cluster.ends_at_once(), cli.errors_in_one_line():
-        main(FLAGS)
+    with cluster.ends_at_once(), script.errors_in_one_line():
+        main()

@@ -186,17 +186,20 @@ def prefetch(iterator):
 
 # ---- Pictures ------------------------------------------------------------------------------------
 
-def read_image(path):
+def read_image(path, smallest=(1, 1)):
     """Reads a picture in any format that Pillow knows: float32 [height, width, 3], RGB, 0 to 1.
 
     It is rotated as its EXIF data say. Of an animation the first frame is read, transparent parts become
-    white, and 16 bits keep their precision. Raises UserError for anything else.
+    white, and 16 bits keep their precision. Raises UserError for anything else, and below the smallest (height, width).
     """
     try:
         with warnings.catch_warnings():
             warnings.simplefilter('ignore')  # about harmless damage, for example in EXIF data
             warnings.simplefilter('error', Image.DecompressionBombWarning)
             image = ImageOps.exif_transpose(Image.open(path))  # also loads it
+        if image.height < smallest[0] or image.width < smallest[1]:
+            raise UserError('{}: {} x {} pixels are too few for a kernel of {} x {}; use --padding SAME'.format(
+                path, image.height, image.width, *smallest))
         if image.mode[0] in 'IF':  # 16 or 32 bits per pixel, which convert() would clip at 255
             grey = np.nan_to_num(np.asarray(image, np.float32))
             grey /= 65535 if image.mode[0] == 'I' else 1 if grey.max() <= 1 else 255
@@ -205,6 +208,8 @@ def read_image(path):
             image = image.convert('RGBA')
             image = Image.alpha_composite(Image.new('RGBA', image.size, 'white'), image)
         return np.asarray(image.convert('RGB'), np.float32) / 255
+    except UserError:
+        raise
     except FileNotFoundError:
         raise UserError('{}: expected a picture, found no such file'.format(path))
     except Image.UnidentifiedImageError:

@@ -1,11 +1,10 @@
-"""Several machines that train one network, by TF_CONFIG. To be imported after TensorFlow.
+"""Several machines that train one network, by TF_CONFIG.
 
 Worker 0 is the chief: it builds the graph, runs it and saves. The others run a tf.train.Server, whose devices the
 chief's graph uses. A server asks for no password: see docs/devices.md.
 """
 import collections
 import contextlib
-import functools
 import json
 import os
 import socket
@@ -16,9 +15,10 @@ import time
 import tensorflow.compat.v1 as tf
 
 import utils
-from support import cli, devices, outputs
+from support import devices, outputs, script
 
 TIMEOUT = 30  # seconds after which a machine that does not answer is given up
+HELLO = 'hello'  # what the chief tells a worker first
 Cluster = collections.namedtuple('Cluster', 'addresses index')
 
 
@@ -64,7 +64,7 @@ def is_listening(address):
 
 def tower_devices(cluster, flags):
     """Returns the device of each tower: the GPUs, or else logical CPUs, of one machine after the other in turn."""
-    gpus = [] if flags.device == 'cpu' else devices.GPUS
+    gpus = [] if flags.device == 'cpu' else devices.gpus()
     machines = max(1, len(cluster.addresses))
     return ['{}/{}'.format('/job:worker/task:{}'.format(tower % machines) if cluster.addresses else '',
                            'GPU:{}'.format(tower // machines % len(gpus)) if gpus else
@@ -82,7 +82,7 @@ def check_batches(flags, dataset_size):
 def start_server(cluster, flags):
     config = devices.session_config(flags.device, flags.bf16)
     config.device_count['CPU'] = -(-flags.towers // len(cluster.addresses))
-    config.inter_op_parallelism_threads = 2  # the chief's own tower must not hold up what the others wait for
+    config.inter_op_parallelism_threads = 1 + config.device_count['CPU']  # one answers while the towers compute
     try:
         with contextlib.closing(socket.socket()) as probe:  # TensorFlow would share a port that is in use
             if os.name != 'nt':  # elsewhere, a port that was in use a moment ago would count as in use
@@ -113,20 +113,10 @@ def ends_at_once():
     os._exit(status)
 
 
-# ---- What worker and chief tell each other: through variables and queues of the worker -----------------------
-
-def greeting(cluster, flags):
-    """What must be equal on all machines."""
-    gpus = 0 if flags.device == 'cpu' else len(devices.GPUS)
-    return json.dumps({'the addresses in TF_CONFIG': cluster.addresses, '--towers': flags.towers,
-                       'GPUs': gpus, 'TensorFlow': tf.__version__}, sort_keys=True)
-
-
 def mailbox(index):
-    """Returns a variable for the greeting of a worker, and the queue that tells it to end; both are on the worker."""
+    """Returns the queue, on a worker, into which the chief writes: HELLO, and at the end '' or what went wrong."""
     with tf.device('/job:worker/task:{}/CPU:0'.format(index)):
-        return (tf.get_variable('greeting_{}'.format(index), initializer=''),
-                tf.FIFOQueue(1, [tf.string], shared_name='end_{}'.format(index)))
+        return tf.FIFOQueue(10, [tf.string], shared_name='mailbox_{}'.format(index))
 
 
 def serve(cluster, flags):
@@ -134,78 +124,92 @@ def serve(cluster, flags):
     server = start_server(cluster, flags)
     devices.warn_of_unused_gpu(flags)
     config = tf.ConfigProto(device_filters=['/job:worker/task:{}'.format(cluster.index)])
-    chief = cluster.addresses[0]
-    print('Worker {}: listens on {} for the chief, {}'.format(cluster.index, cluster.addresses[cluster.index], chief),
-          flush=True)
+    chief_address = cluster.addresses[0]
+    print('Worker {}: listens on {} for the chief, {}'.format(
+        cluster.index, cluster.addresses[cluster.index], chief_address), flush=True)
     with tf.Graph().as_default(), tf.Session(server.target, config=config) as session:
-        hello, end = mailbox(cluster.index)
-        text, size, message = greeting(cluster, flags), end.size(), end.dequeue()
-        session.run(hello.initializer, {hello.initial_value: text})
-        seen = time.monotonic()
-        while session.run(size) == 0:
+        size, received = mailbox(cluster.index).size(), mailbox(cluster.index).dequeue()
+        message, greeted, seen = HELLO, False, time.monotonic()
+        while message == HELLO:
             time.sleep(0.5)
-            if is_listening(chief):
+            if session.run(size):
+                message, greeted = session.run(received).decode(), True
+            if greeted and is_listening(chief_address):  # before its HELLO, another program might listen there
                 seen = time.monotonic()
             elif time.monotonic() - seen > flags.wait:
                 raise utils.UserError('the chief, {}, has not answered for {} seconds; start it and then this worker '
-                                      'again'.format(chief, flags.wait))
-        text = session.run(message).decode()
+                                      'again'.format(chief_address, flags.wait))
     time.sleep(1)  # until the chief has heard that the message arrived: this process ends at once
-    if text:
-        raise utils.UserError(text)
+    if message:
+        raise utils.UserError('the chief ended: {}'.format(message))
     print('Worker {}: done'.format(cluster.index), flush=True)
 
 
 @contextlib.contextmanager
 def chief(cluster, flags):
-    """Waits for the workers, ends them when the block is through, and names the one that dies before."""
+    """Waits for the workers, names the one that dies, and ends them all after the block."""
     if not cluster.addresses:
         yield
         return
     server = start_server(cluster, flags)
     workers = list(enumerate(cluster.addresses))[1:]
-    flags.remote_session = functools.partial(RemoteSession, server.target, workers)
+    wait_for_workers(flags, workers)
+    # A session that is not closed, for that would wait for the other machines; the process ends soon anyway.
+    flags.remote_session = lambda config: tf.Session(server.target, config=config).as_default()
+    message = ''
     try:
-        wait_for_workers(flags, workers)
-        compare_greetings(cluster, flags, workers)
+        tell(server.target, workers, HELLO)
+        check_devices(cluster, flags)
+        threading.Thread(target=watch, args=(server.target, workers), daemon=True).start()
         yield
-        send_end(flags, workers, '')
-    except tf.errors.OpError as error:
-        if all(is_listening(address) for _, address in workers) and not isinstance(error, (
-                tf.errors.DeadlineExceededError, tf.errors.UnavailableError, tf.errors.AbortedError)):
-            raise
-        raise utils.UserError(lost_message(workers))
+    except tf.errors.UnavailableError:
+        end_without(workers)
+    except BaseException as error:
+        message = outputs.first_line(error)
+        raise
+    finally:
+        tell(server.target, workers, message)
 
 
-class RemoteSession(tf.Session):
-    """A session that does not wait for ever for a machine that has died."""
-
-    def __init__(self, target, workers, config):
-        config.operation_timeout_in_ms = 1000 * TIMEOUT
-        super().__init__(target, config=config)
-        self._workers = workers
-
-    def run(self, *arguments, **options):
-        watch = threading.Timer(1.5 * TIMEOUT, self._give_up)  # if TensorFlow does not give up by itself
-        watch.daemon = True
-        watch.start()
-        try:
-            return super().run(*arguments, **options)
-        finally:
-            watch.cancel()
-
-    def _give_up(self):
-        cli.print_error(lost_message(self._workers))
-        os._exit(2)
-
-    def close(self):
-        """Does nothing, for it would wait for the other machines. The process ends soon anyway."""
+def tell(target, workers, message):
+    with tf.Graph().as_default():
+        tf.Session(target).run([mailbox(index).enqueue(message) for index, _ in workers])
 
 
-def lost_message(workers):
+def check_devices(cluster, flags):
+    """Raises UserError if a tower's device is not there."""
+    with devices.session(flags) as session:
+        there = {each.name for each in session.list_devices()}
+    for device in tower_devices(cluster, flags):
+        if not any(name.endswith('/device:' + device.split('/')[-1]) and device.split('/')[2] in name.split('/')
+                   for name in there):
+            raise utils.UserError('{}: this device is missing; give all machines the same --towers, --device, number '
+                                  'of GPUs and addresses in TF_CONFIG'.format(device))
+
+
+def watch(target, workers):
+    """Ends the process when a worker no longer answers, however long a healthy training step may take."""
+    config = tf.ConfigProto(operation_timeout_in_ms=1000 * TIMEOUT)
+    with tf.Graph().as_default():
+        session = tf.Session(target, config=config)
+        sizes = [mailbox(index).size() for index, _ in workers]
+        while True:
+            alarm = threading.Timer(1.5 * TIMEOUT, end_without, [workers])  # if TensorFlow does not give up by itself
+            alarm.daemon = True
+            alarm.start()
+            try:
+                session.run(sizes)
+            except tf.errors.OpError:
+                end_without(workers)
+            alarm.cancel()
+            time.sleep(1)
+
+
+def end_without(workers):
     silent = [worker for worker in workers if not is_listening(worker[1])]
-    return '{} does not answer any more; start the same command here, and there if it has ended: the training ' \
-           'continues from the last checkpoint'.format(names_of(silent or workers, ' or '))
+    script.print_error('{} does not answer any more; start the same command here, and there if it has ended: the '
+                       'training continues from the last checkpoint'.format(names_of(silent or workers, ' or ')))
+    os._exit(2)
 
 
 def names_of(workers, separator):
@@ -223,38 +227,3 @@ def wait_for_workers(flags, workers):
             raise utils.UserError('{} did not answer within {} seconds; start the same command there, with another '
                                   '"index" in TF_CONFIG'.format(names_of(missing, ', '), flags.wait))
         time.sleep(0.5 if missing else 0)
-
-
-def compare_greetings(cluster, flags, workers):
-    """Raises UserError, here and on the worker, if a worker was started with something else than the chief."""
-    own = json.loads(greeting(cluster, flags))
-    with tf.Graph().as_default():
-        greetings = {index: mailbox(index)[0] for index, _ in workers}
-        with devices.session(flags) as session:
-            for index, address in workers:
-                try:
-                    other = json.loads(read_greeting(session, greetings[index]))
-                except tf.errors.InvalidArgumentError:  # 1.15 does not understand what 2.21 says
-                    raise utils.UserError('worker {} ({}) runs another TensorFlow than {}, the chief\'s; install the '
-                                          'same on all machines'.format(index, address, tf.__version__))
-                for name in own:
-                    if other.get(name) != own[name]:
-                        message = '{}: {} on the chief ({}), {} on worker {} ({}); give all machines the same'.format(
-                            name, own[name], cluster.addresses[0], other.get(name), index, address)
-                        send_end(flags, [(index, address)], message)
-                        raise utils.UserError(message)
-
-
-def read_greeting(session, variable):
-    while True:
-        try:
-            return session.run(variable).decode()
-        except tf.errors.FailedPreconditionError:  # the worker has not written it yet
-            time.sleep(0.2)
-
-
-def send_end(flags, workers, message):
-    with tf.Graph().as_default():
-        send = [mailbox(index)[1].enqueue(message) for index, _ in workers]
-        with devices.session(flags) as session:
-            session.run(send)

@@ -1,14 +1,15 @@
-"""On which device TensorFlow computes, and in which precision. To be imported within cli.quiet_start()."""
+"""On which device TensorFlow computes, and in which precision."""
 import re
 import sys
 
 import tensorflow.compat.v1 as tf
 
 import utils
-from support import cli
+from support import script
 
-GPUS = tf.config.experimental.list_physical_devices('GPU')  # TensorFlow comments on the devices now, not in a session
-tf.logging.set_verbosity(tf.logging.ERROR)  # in a lesson on TensorFlow 1.x, deprecation warnings are no news
+
+def gpus():
+    return tf.config.experimental.list_physical_devices('GPU')
 
 
 def session(flags):
@@ -16,17 +17,19 @@ def session(flags):
 
     Raises UserError for a device that is not there, or that has no bfloat16.
     """
-    if flags.bf16 and GPUS and flags.device != 'cpu':
+    if flags.bf16 and flags.device != 'cpu' and gpus():
         raise utils.UserError('--bf16: TensorFlow has it for CPUs only; leave it out, or add --device cpu')
     config = session_config(flags.device, flags.bf16)
     config.device_count['CPU'] = flags.towers  # one logical CPU for each tower
+    config.inter_op_parallelism_threads = flags.towers
+    config.isolate_session_state = True  # each session has its own values of the variables, on servers, too
     return (flags.remote_session or tf.Session)(config=config)
 
 
 def warn_of_unused_gpu(flags):
     """Says on stderr, with TensorFlow's reason, that this machine has a GPU that TensorFlow cannot use."""
-    if flags.device != 'cpu' and not GPUS and cli.has_nvidia_gpu():
-        reasons = [line for line in cli.HELD_BACK if re.search('dlopen|dynamic library|cuInit|driver', line)]
+    if flags.device != 'cpu' and tf.test.is_built_with_cuda() and not gpus() and script.has_nvidia_gpu():
+        reasons = [line for line in script.NOTES if re.search('dlopen|dynamic library|cuInit|driver', line)]
         print('warning: this machine has an NVIDIA GPU, but TensorFlow cannot use it and computes on the CPU{}; '
               'docs/devices.md says what to install'.format(' ({})'.format(reasons[0].strip()) if reasons else ''),
               file=sys.stderr)
@@ -46,7 +49,7 @@ def session_config(device='auto', bf16=False):
 
     Raises UserError for gpu on a machine without one.
     """
-    if device == 'gpu' and not GPUS:
+    if device == 'gpu' and not gpus():
         raise utils.UserError('--device gpu: TensorFlow finds no GPU here; use --device auto or cpu')
     config = tf.ConfigProto(inter_op_parallelism_threads=1,  # one op at a time, each on all cores: fastest here
                             allow_soft_placement=True)

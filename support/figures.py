@@ -2,9 +2,9 @@
 import io
 import os
 
-import matplotlib
 import numpy as np
 import tensorflow.compat.v1 as tf
+from matplotlib import style
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import NullLocator
@@ -12,20 +12,19 @@ from PIL import Image
 
 import kernels
 import utils
-from support import cli, event_logs, outputs, pages, tables
+from support import event_logs, outputs, tables
 
-matplotlib.rcdefaults()  # everybody's figures look the same, whatever a matplotlibrc says
-FILTER_FIGURES = ['basic_filters.png', 'conv_ops.png']  # of lesson 1
+WINDOWS = []  # the figures of pyplot that new_figure made
 TRAINING_FIGURES = ['learned_kernels.png', 'activations.png', 'training_curve.png', 'confusion.png',
                     'mistakes.png']  # of lesson 2
 
 
-def save_figure(figure, path):
+def save_figure(figure, path, dpi=100):
     """Writes a Figure as PNG. Returns the same as tf.Summary.Image."""
     file = io.BytesIO()
-    figure.savefig(file, format='png', dpi=100)
+    figure.savefig(file, format='png', dpi=dpi)
     outputs.write_whole(path, file.getvalue())
-    width, height = figure.canvas.get_width_height()
+    width, height = Image.open(file).size
     return tf.Summary.Image(width=width, height=height, encoded_image_string=file.getvalue())
 
 
@@ -43,7 +42,7 @@ def to_uint8(values, matrix):
 
 
 def scale_text(matrix):
-    return 'black -1, grey 0, white 1' if tables.is_zero_sum(matrix) else 'black 0, white 1'
+    return 'shown -1 to 1' if tables.is_zero_sum(matrix) else 'shown 0 to 1'
 
 
 def filtered_pictures(values, matrices):
@@ -69,53 +68,71 @@ def image_summary(image):
     return tf.Summary.Image(width=image.width, height=image.height, encoded_image_string=file.getvalue())
 
 
+@style.context('default')
 def plot_filters(folder, flags, picture, grey_picture, values, matrices, pixel):
-    """Saves the two figures of lesson 1, and prepares a window for each unless flags.no_show.
+    """Saves the two figures of lesson 1. Returns all filtered pictures for TensorBoard, as a tf.Summary.
 
     picture [height, width, 3] and grey_picture [height, width, 1]; values {'grey', 'rgb', 'operations'} of
     {name: output}; matrices {name: kernel}; pixel: row and column in the picture whose surroundings are magnified.
     """
-    pyplot = choose_backend(flags.no_show)
     identity = kernels.KERNELS['identity']
     pixel, size = np.array(pixel) + 0.5, np.array(picture.shape[:2])
     columns = [('original', size_text(picture), to_uint8(grey_picture, identity), to_uint8(picture, identity),
                 pixel / size)]
     for name, matrix in matrices.items():
         grey, rgb = [to_uint8(values[kind][name][0], matrix) for kind in ('grey', 'rgb')]
-        lines = tables.matrix_lines(matrix) if max(matrix.shape) <= 3 else ['{} x {} numbers'.format(*matrix.shape)]
+        lines = fraction_lines(matrix)
+        if len(lines) > 4 or max(map(len, lines)) > 17:
+            lines = ['{} x {} numbers'.format(*matrix.shape)]
         size_lines = [] if grey.shape[:2] == picture.shape[:2] else [size_text(grey)]
         caption = size_lines + ['sum {:.3g}'.format(matrix.sum()), scale_text(matrix)] + lines
         margin = (np.array(matrix.shape) - 1) // 2 if flags.padding == 'VALID' else 0  # pixels that no output is for
         columns.append((name, '\n'.join(caption), grey, rgb, (pixel - margin) / (size - 2 * margin)))
     smallest = min(min(output.shape[:2]) for _, _, output, _, _ in columns)
     fraction = min(max(1 / 12, 6 / smallest), 1)  # at least six pixels
-    save_figure(plot_panels(pyplot.figure(), columns, fraction), os.path.join(folder, FILTER_FIGURES[0]))
-    save_figure(plot_operations(pyplot.figure(), picture, values['operations']),
-                os.path.join(folder, FILTER_FIGURES[1]))
+    figures = [plot_panels(new_figure(not flags.no_show), columns, fraction),
+               plot_operations(new_figure(not flags.no_show), picture, values['operations'])]
+    for figure, name in zip(figures, outputs.FILTERS_OUTPUTS):
+        save_figure(figure, os.path.join(folder, name), dpi=150)
+    return filtered_pictures(values, matrices)
+
+
+def fraction_lines(matrix):
+    """The lines of a kernel: as whole numbers over one denominator, such as 16, where that is possible."""
+    for denominator in range(1, 17):
+        numerators = np.round(matrix * denominator)
+        if np.abs(matrix * denominator - numerators).max() < 1e-6:
+            return tables.matrix_lines(numerators + 0.0) + (['/ {}'.format(denominator)] if denominator > 1 else [])
+    return tables.matrix_lines(matrix)
 
 
 def plot_panels(figure, columns, fraction):
-    """Columns of (title, caption, grey, RGB, centre), five beside each other, and below each a detail magnified.
+    """Columns of (title, caption, grey, RGB, centre); below the two pictures of each, a detail is magnified.
 
     centre: the detail's, (y, x) from 0 to 1 of height and width; fraction: its side, from 0 to 1 of the shorter one.
+    The figure fits on a screen of 1366 x 768 pixels.
     """
-    blocks = [columns[start:start + 5] for start in range(0, len(columns), 5)]
     height, width = columns[0][2].shape[:2]
-    panel = 2.1 * min(max(height / width, 0.4), 2.5)  # inches
-    figure.set_size_inches(11.2, len(blocks) * (2 * panel + 3.8))
-    grid = figure.add_gridspec(4 * len(blocks), 5, height_ratios=[panel, panel, 2.1, 1.4] * len(blocks), left=0.04,
-                               right=0.99, top=1 - 0.3 / figure.get_figheight(), bottom=0, hspace=0.06, wspace=0.06)
-    for block_index, block in enumerate(blocks):
-        for column, (title, caption, grey, rgb, centre) in enumerate(block):
-            axes = [figure.add_subplot(grid[4 * block_index + row, column]) for row in range(3)]
-            show_picture(axes[0], grey)
-            show_picture(axes[1], rgb)
-            show_detail(axes[:2], axes[2], grey, centre, fraction)
-            axes[0].set_title(title, fontsize=13, fontweight='bold', loc='left')
-            axes[2].text(0, -0.04, caption, fontsize=8.5, va='top', family='monospace', transform=axes[2].transAxes)
-            if column == 0:
-                for axis, label in zip(axes, ('grey', 'RGB', 'grey, the framed detail')):
-                    axis.text(-0.04, 0.5, label, rotation=90, ha='right', va='center', transform=axis.transAxes)
+    aspect = min(max(height / width, 0.4), 2.5)
+    side = min(12.9 / len(columns), 5.1 / (2 * aspect + 1), 2.6)  # of a panel, in inches
+    left, top, bottom = 0.4, 0.3, 1.25
+    size = [max(len(columns) * side + 0.5, 8), (2 * aspect + 1) * side + top + bottom]
+    figure.set_size_inches(*size)
+    grid = figure.add_gridspec(3, len(columns), height_ratios=[aspect, aspect, 1], left=left / size[0],
+                               right=(left + len(columns) * side) / size[0], top=1 - top / size[1],
+                               bottom=bottom / size[1], hspace=0.04, wspace=0.06)
+    for column, (title, caption, grey, rgb, centre) in enumerate(columns):
+        axes = [figure.add_subplot(grid[row, column]) for row in range(3)]
+        show_picture(axes[0], grey)
+        show_picture(axes[1], rgb)
+        show_detail(axes[:2], axes[2], grey, centre, fraction)
+        axes[0].set_title(title, fontsize=11, fontweight='bold', loc='left')
+        axes[2].text(0, -0.04, caption, fontsize=8, va='top', family='monospace', transform=axes[2].transAxes)
+        if column == 0:
+            for axis, label in zip(axes, ('grey', 'RGB', 'framed detail')):
+                axis.text(-0.04, 0.5, label, rotation=90, ha='right', va='center', transform=axis.transAxes)
+    figure.text(left / size[0], 0.015, 'Shown from 0 (black) to 1 (white), and from -1 to 1 if a kernel sums to 0, so '
+                                       'that 0 is grey.', fontsize=9)
     return figure
 
 
@@ -153,76 +170,98 @@ def plot_operations(figure, picture, operations):
         'conv2d, mixing': 'kernel [3, 3, 3, 3]: 81 weights, emboss times\na number for each channel pair: sepia',
         'separable_conv2d': '[3, 3, 3, 1], then pointwise [1, 1, 3, 3].\nThe same picture as conv2d, mixing,\n'
                             'with 27 + 9 = 36 weights'}
-    figure.set_size_inches(10, 2 * (3 * min(max(picture.shape[0] / picture.shape[1], 0.4), 2.5) + 1.2))
+    figure.set_size_inches(11, 7)  # fits on a screen of 1366 x 768 pixels
     axes = figure.subplots(2, 3)
     pictures = {'original': picture}
     pictures.update({name: output[0] for name, output in operations.items()})
     for axis, (name, caption) in zip(axes.flat, captions.items()):
         show_picture(axis, to_uint8(pictures[name], kernels.KERNELS['emboss']))
         axis.set_title(name, fontsize=13, fontweight='bold', loc='left')
+        axis.set_anchor('NW')
         axis.text(0, -0.02, caption, fontsize=9, va='top', transform=axis.transAxes)
-    figure.subplots_adjust(left=0.01, right=0.99, top=0.96, bottom=0.08, hspace=0.28, wspace=0.05)
+    figure.subplots_adjust(left=0.01, right=0.99, top=0.95, bottom=0.1, hspace=0.36, wspace=0.05)
     return figure
 
 
 def size_text(picture):
-    return '{} high, {} wide'.format(*picture.shape[:2])
+    return '{} x {}'.format(*picture.shape[:2])
 
 
-def choose_backend(no_show):
-    """Returns pyplot, with windows if there is a display and they are wanted."""
-    from matplotlib import pyplot  # half a second, which lesson 2 does without
-    try:
-        pyplot.switch_backend('agg' if no_show else cli.MPLBACKEND or pyplot.get_backend())
-    except (ImportError, ValueError):  # a backend that does not work here
-        pyplot.switch_backend('agg')
-    return pyplot
+def new_figure(window):
+    """Returns a figure that has a window, if one is wanted and possible, or else one for the file alone."""
+    if window:
+        from matplotlib import pyplot  # half a second, which lesson 2 does without
+        try:
+            WINDOWS.append(pyplot.figure())
+            return WINDOWS[-1]
+        except Exception:  # each backend has its own errors where it does not work, for example without a display
+            pass
+    return Figure()
 
 
 def show_windows():
-    """Opens a window for each figure of plot_filters, where there is a display, and waits until they are closed."""
-    from matplotlib import pyplot
-    if pyplot.get_backend().lower() not in ('agg', 'cairo', 'pdf', 'pgf', 'ps', 'svg', 'template'):
-        print('Close the windows to end.', flush=True)
-        pyplot.show()
-    pyplot.close('all')
+    """Opens the windows of the figures, where there is a display, and waits until they are closed."""
+    if WINDOWS:
+        from matplotlib import pyplot
+        if pyplot.get_backend().lower() not in ('agg', 'cairo', 'pdf', 'pgf', 'ps', 'svg', 'template'):
+            print('Close the windows to end.', flush=True)
+            pyplot.show()
+        while WINDOWS:
+            pyplot.close(WINDOWS.pop())
 
 
 # ---- Lesson 2 ------------------------------------------------------------------------------------
 
-def plot_results(run, images, layers, test, probabilities):
-    """Saves the figures of lesson 2, sends them to TensorBoard, and the last hidden layer to its projector.
+def scalar(tag, value):
+    """Returns a tf.Summary of a value that was computed outside of the graph."""
+    return tf.Summary(value=[tf.Summary.Value(tag=tag, simple_value=value)])
 
-    run: the TrainingRun; images: the placeholder; layers: {name: tensor} of the evaluation;
-    test: a Dataset; probabilities: their values [n, 10].
+
+def histograms(session, feed):
+    """Returns a summary, as a value: histograms of all weights, biases and activations of the evaluated network."""
+    if not tf.get_collection('histograms'):
+        with tf.name_scope('histograms'):
+            merged = tf.summary.merge(
+                [tf.summary.histogram(variable.op.name, variable, collections=[])
+                 for variable in tf.trainable_variables()] +
+                [tf.summary.histogram(name + '/activations', output, collections=[])
+                 for name, output in tables.layers().items()])
+        tf.add_to_collection('histograms', merged)
+    return session.run(tf.get_collection('histograms')[0], feed)
+
+
+@style.context('default')
+def plot_results(run, results):
+    """Saves the figures of lesson 2, and the last hidden layer for TensorBoard's projector.
+
+    Returns the figures as a tf.Summary. results: see runs.Results.
     """
-    first, *others = [name for name in layers if name in run.initial_kernels]  # the convolutional layers
-    values = run.session.run(layers, {images: test.images[:1]})
-    kernels_now = run.evaluated_variables()[first + '/weights']
-    plots = {
-        'learned_kernels': plot_kernels(run.initial_kernels[first], kernels_now),
-        'activations': plot_activations(test.images[0], kernels_now,
-                                        {name: values[name][0] for name in [first] + others}),
-        'training_curve': plot_training_curve(run.history),
-        'confusion': plot_confusion(test.labels, probabilities.argmax(axis=1)),
-        'mistakes': plot_mistakes(test, probabilities)}
+    test = results.test
+    plots = {'training_curve': plot_training_curve(run.history),
+             'confusion': plot_confusion(test.labels, results.probabilities.argmax(axis=1)),
+             'mistakes': plot_mistakes(test, results.probabilities)}
+    layers = list(results.activations)
+    convolutions = [name for name in layers if getattr(results.weights.get(name + '/weights'), 'ndim', 0) == 4]
+    if convolutions:
+        weights = convolutions[0] + '/weights'
+        plots['learned_kernels'] = plot_kernels(convolutions[0], run.initial_weights[weights], results.weights[weights])
+        plots['activations'] = plot_activations(test.images[0], results.weights[weights],
+                                                {name: results.activations[name] for name in convolutions})
     summary = tf.Summary()
-    for name, figure in plots.items():
-        summary.value.add(tag=name, image=save_figure(figure, os.path.join(run.folders.figures, name + '.png')))
-    run.log('train', summary)
-    hidden = list(layers)[-2]
-    sample = utils.Dataset(test.images[:1000], test.labels[:1000])
-    vectors = run.session.run(layers[hidden], {images: sample.images})
-    event_logs.log_embedding(os.path.join(run.folders.graphs, 'test'), hidden, vectors.reshape([len(vectors), -1]),
-                             sample)
+    for name in sorted(plots):
+        image = save_figure(plots[name], os.path.join(run.folders.figures, name + '.png'))
+        summary.value.add(tag=name, image=image)
+    sample = utils.Dataset(test.images[:len(results.hidden)], test.labels[:len(results.hidden)])
+    event_logs.log_embedding(run.folders.graphs, layers[-2], results.hidden, sample)
+    return summary
 
 
-def plot_kernels(before, after):
-    """Kernels [h, w, in, out] before and after training, seen from the first channel in, beside the hand-coded ones."""
+def plot_kernels(name, before, after):
+    """A layer's kernels [h, w, in, out] before and after training, of the first channel in, beside hand-coded ones."""
     footnote = 'White: positive. Grey: 0. Black: negative. Each kernel is scaled by itself.'
-    panels = {'conv1 before training': before, 'conv1 after training': after}
+    panels = {name + ' before training': before, name + ' after training': after}
     if np.array_equal(before, after):
-        panels = {'conv1, not trained': after}
+        panels = {name + ', not trained': after}
     if min(before.shape[:2]) >= 3:
         panels['hand-coded'] = kernels.filter_bank(*before.shape)
         footnote += '\nHand-coded: blur, sharpen, edge, Sobel and emboss in all orientations{}.'.format(
@@ -325,16 +364,26 @@ def plot_confusion(labels, predicted):
     return figure
 
 
+def worst_mistakes(dataset, probabilities):
+    """The indices of all images that were misread, first those whose label got the lowest probability.
+
+    probabilities: [n, 10].
+    """
+    wrong = np.flatnonzero(probabilities.argmax(axis=1) != dataset.labels)
+    return wrong[np.argsort(probabilities[wrong, dataset.labels[wrong]])]
+
+
 def plot_mistakes(dataset, probabilities):
     """Up to 25 misread digits, first those whose label got the lowest probability. probabilities: [n, 10]."""
     predicted = probabilities.argmax(axis=1)
-    worst = pages.worst_mistakes(dataset, probabilities)[:25]
+    worst = worst_mistakes(dataset, probabilities)[:25]
     captions = ['{}, read as {} ({:.3f})'.format(dataset.labels[index], predicted[index],
                                                  probabilities[index, predicted[index]]) for index in worst]
     return plot_captioned('The worst mistakes: the label, what was read, and its probability',
                           dataset.images[worst], captions)
 
 
+@style.context('default')
 def plot_predictions(flags, images, probabilities):
     """Saves what the network saw of each picture, images [n, h, w], and what it read."""
     folder = outputs.run_folders(flags.output_dir, flags.name).figures

@@ -1,6 +1,7 @@
 """Where a run writes, and what it may overwrite there: only what these lessons wrote."""
 import collections
 import contextlib
+import fnmatch
 import json
 import os
 import re
@@ -10,12 +11,26 @@ import utils
 
 OWN_FILES = 'written_by_lecture_07.json'  # in each folder: the names of what is ours there
 LOCK = 'written_by_lecture_07.lock'
+FILTERS = 'basic_filters'  # the name of lesson 1's folders
+FILTERS_OUTPUTS = ['basic_filters.png', 'conv_ops.png', 'basic_filters.html']
 Folders = collections.namedtuple('Folders', 'checkpoints graphs figures')
 
 
 def run_folders(output_dir, name):
     """Returns the three folders of the run `name`, as absolute paths."""
     return Folders(*[os.path.join(os.path.abspath(output_dir), kind, name) for kind in Folders._fields])
+
+
+def prepare_filters(flags):
+    """Makes the folders of lesson 1 and returns them. The event files of an earlier run of it are removed."""
+    folders = run_folders(flags.output_dir, FILTERS)
+    claim(folders.figures, FILTERS_OUTPUTS)
+    claim(folders.graphs, ['*.' + FILTERS])
+    with report_write_errors(folders.graphs):
+        for name in os.listdir(folders.graphs):
+            if name.startswith('events.out.tfevents.') and name.endswith('.' + FILTERS):
+                os.remove(os.path.join(folders.graphs, name))
+    return folders
 
 
 def printable(text):
@@ -58,8 +73,9 @@ def claim(folder, names):
 
 
 def is_among(name, names):
-    """Whether a file is among the names; tf.train.Saver's file `checkpoint` stands for its checkpoints, too."""
-    return name in names or ('checkpoint' in names and name.startswith('model.ckpt-'))
+    """Whether a file is among the names, in which * stands for anything; `checkpoint` also means the checkpoints."""
+    return any(fnmatch.fnmatchcase(name, each) for each in names) or (
+        'checkpoint' in names and name.startswith('model.ckpt-'))
 
 
 def own_files(folder):

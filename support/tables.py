@@ -1,10 +1,12 @@
 """What the lessons print."""
 import os
+import shlex
 
 import numpy as np
 import tensorflow.compat.v1 as tf
 
-from support import outputs, pages
+import utils
+from support import event_logs, outputs, pages
 
 LECTURE_ACCURACY = {1: .9111, 2: .9401, 3: .9494, 5: .9549, 10: .9692, 25: .9736, 40: .9793, 50: .9804}  # by epoch
 
@@ -120,24 +122,32 @@ def print_output_sizes(name, kernel_shape, picture_shape):
             print('  {:<8}{:26}{}'.format(stride, *sizes))
 
 
-def print_lesson_1_files(folders, custom):
-    """Says where everything is, and what to try next."""
+def print_filters(folders, matrices, values, picture_shape, example):
+    """Prints what the kernels did, where everything is, and what to try next. example: the name of a kernel."""
+    print_kernels(matrices, values)
+    print_output_sizes(example, matrices[example].shape, picture_shape[:2])
+    event_logs.check_written(folders.graphs, 'summary')
     print('\nFigures      {}\nPage         open {} in a browser\nTensorBoard  tensorboard --logdir {}'.format(
         relative(folders.figures), relative(os.path.join(folders.figures, pages.FILTERS_PAGE)),
         relative(folders.graphs)))
     print('Try next     ' + (
-        'learn the kernels: python 07_convnet_mnist.py --epochs 1' if custom else
+        'learn the kernels: python 07_convnet_mnist.py --epochs 1' if example == 'custom' else
         'a kernel of your own: python 07_basic_filters.py --custom-kernel "0 1 0; 1 -4 1; 0 1 0"'), flush=True)
 
 
 # ---- Lesson 2 ------------------------------------------------------------------------------------
 
-def print_layers(layers):
-    """Prints each layer's output shape, weights and number of parameters. layers: {variable scope: tensor}."""
+def layers():
+    """Returns {name: activations} of the network in the default graph; where there are several, of the last one."""
+    return {layer.op.name.split('/')[-1]: layer for layer in tf.get_collection(tf.GraphKeys.ACTIVATIONS)}
+
+
+def print_layers():
+    """Prints each layer's output shape, weights and number of parameters."""
     print('{:16}{:>16}{:>20}{:>12}'.format('layer', 'output', 'weights', 'parameters'))
     total = 0
-    for name, output in layers.items():
-        variables = tf.get_collection(tf.GraphKeys.GLOBAL_VARIABLES, scope='{}/(weights|biases):'.format(name))
+    for name, output in layers().items():
+        variables = tf.get_collection(tf.GraphKeys.TRAINABLE_VARIABLES, scope='{}/'.format(name))
         parameters = sum(variable.shape.num_elements() for variable in variables)
         total += parameters
         print('{:16}{:>16}{:>20}{:>12,}'.format(name, shape_text(output.shape.as_list()[1:]), ''.join(
@@ -159,18 +169,21 @@ def print_history(history):
         print_epoch(row)
 
 
-def print_results(run, epochs):
+def print_results(run, flags):
     """Says where everything is, and what to try next."""
-    if run.epochs_done == run.epochs_before:
-        print('Epochs asked for: {}, done already: {}. A larger --epochs trains on.'.format(epochs, run.epochs_done))
+    if len(run.history) == run.epochs_before:
+        print('Epochs asked for: {}, done already: {}. A larger --epochs trains on.'.format(
+            flags.epochs, run.epochs_before))
     page = os.path.join(run.folders.figures, pages.NETWORK_PAGE)
     print('\nFigures      {}'.format(relative(run.folders.figures)))
     if os.path.exists(page):
         print('Page         open {} in a browser'.format(relative(page)))
+    needed = ''.join(' {} {}'.format(flag, shlex.quote(outputs.printable(value))) for flag, value, default in (
+        ('--name', flags.name, 'convnet_mnist'), ('--output-dir', flags.output_dir, utils.HERE)) if value != default)
     print('Checkpoint   {}\nTensorBoard  tensorboard --logdir {}'.format(
         relative(run.latest), relative(run.folders.graphs)))
     print('Try next     draw a digit, save it as digit.png: python 07_convnet_mnist.py{} --predict digit.png'.format(
-        '' if run.name == 'convnet_mnist' else ' --name ' + run.name), flush=True)
+        needed), flush=True)
 
 
 def print_predictions(paths, probabilities):

@@ -8,35 +8,33 @@ import shlex
 import numpy as np
 from PIL import Image
 
+import kernels
 import utils
-from support import outputs
+from support import figures, outputs
 
 TEMPLATES = os.path.dirname(os.path.abspath(__file__))
 FILTERS_PAGE, NETWORK_PAGE = 'basic_filters.html', 'convnet_mnist.html'
 LAYERS_WITH_WEIGHTS = ['conv1', 'conv2', 'fc', 'softmax_linear']
 
 
-def write_filters_page(folder, flags, picture, matrices, custom):
+def write_filters_page(folder, flags, picture):
     """Writes the page in which the kernels can be changed.
 
-    picture: float32 [height, width, 3], 0 to 1; matrices, custom: {name: kernel [h, w]}, all and the user's.
+    picture: float32 [height, width, 3], 0 to 1.
     """
     image = Image.fromarray((picture * 255).round().astype(np.uint8))
     image.thumbnail((480, 480))
     outputs.write_whole(os.path.join(folder, FILTERS_PAGE), render(FILTERS_PAGE, {
         'image': data_url(image),
         'image_name': '' if flags.image == utils.CHIHUAHUA else shlex.quote(outputs.printable(flags.image)),
-        'kernels': {name: numbers(matrix) for name, matrix in matrices.items() if name not in custom},
-        'custom': {name: numbers(matrix) for name, matrix in custom.items()},
+        'kernels': {name: numbers(kernels.KERNELS[name]) for name in flags.kernels},
+        'custom': {} if flags.custom_kernel is None else {'custom': numbers(flags.custom_kernel)},
         'stride': flags.stride, 'padding': flags.padding}))
 
 
-def write_network_page(run, test, probabilities):
-    """Writes the page on which the trained network reads what is drawn, if it has the layers of the lecture's.
-
-    run: the TrainingRun; test: a Dataset; probabilities: what the network gives its digits, [n, 10].
-    """
-    weights = run.evaluated_variables()
+def write_network_page(run, results):
+    """Writes the page on which the trained network reads what is drawn, if it has the layers of the lecture's."""
+    weights, test = results.weights, results.test
     if sorted(weights) != sorted(layer + kind for layer in LAYERS_WITH_WEIGHTS for kind in ('/weights', '/biases')) or (
             test.images.shape[1:] != (28, 28) or weights['conv1/weights'].shape[2] != 1):
         return
@@ -44,17 +42,8 @@ def write_network_page(run, test, probabilities):
         'layers': {layer: quantized(weights[layer + '/weights'], weights[layer + '/biases'])
                    for layer in LAYERS_WITH_WEIGHTS},
         'digits': [digit(test, index) for index in range(min(20, len(test.labels)))],
-        'mistakes': [dict(digit(test, index), read=int(probabilities[index].argmax()))
-                     for index in worst_mistakes(test, probabilities)[:20]]}))
-
-
-def worst_mistakes(dataset, probabilities):
-    """The indices of all images that were misread, first those whose label got the lowest probability.
-
-    probabilities: [n, 10].
-    """
-    wrong = np.flatnonzero(probabilities.argmax(axis=1) != dataset.labels)
-    return wrong[np.argsort(probabilities[wrong, dataset.labels[wrong]])]
+        'mistakes': [dict(digit(test, index), read=int(results.probabilities[index].argmax()))
+                     for index in figures.worst_mistakes(test, results.probabilities)[:20]]}))
 
 
 def quantized(weights, biases):
