@@ -85,7 +85,7 @@ def conv1_weights(kind, stddev):
 
 
 def inference(images, keep_prob, seed=0, stddev=0, conv1_kind='learned'):
-    """Builds the network: images uint8 [n, 28, 28] -> logits [n, 10], log probabilities of the digits plus a constant."""
+    """Builds the network: images uint8 [n, 28, 28] -> logits [n, 10], log probabilities up to a constant."""
     with tf.name_scope('scale'):
         scaled = tf.cast(images[..., tf.newaxis], tf.float32) / 255  # [n, 28, 28, 1], from 0 to 1
     conv1 = conv_relu(scaled, 32, 'conv1', conv1_weights(conv1_kind, stddev))

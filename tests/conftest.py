@@ -1,8 +1,11 @@
 """What the tests share: the project's files as modules, small datasets, and scripts run as a user runs them."""
 import collections
+import contextlib
 import gzip
 import importlib
+import io
 import os
+import shutil
 import subprocess
 import sys
 
@@ -12,11 +15,11 @@ import pytest
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 sys.path.insert(0, ROOT)
 import utils  # noqa: E402
-from support import cli  # noqa: E402
+from support import script  # noqa: E402
 
 FIGURES = ['learned_kernels', 'activations', 'training_curve', 'confusion', 'mistakes']  # of lesson 2
-BOXES = {'data', 'conv1', 'pool1', 'conv2', 'pool2', 'fc', 'dropout', 'softmax_linear', 'loss', 'train',
-         'global_step', 'moving_average', 'evaluation', 'histograms', 'init', 'checkpoint'}  # of its graph
+BOXES = {'data', 'scale', 'conv1', 'pool1', 'conv2', 'pool2', 'fc', 'dropout', 'softmax_linear', 'loss', 'train',
+         'global_step', 'moving_average', 'evaluation'}  # of its graph
 
 
 def pytest_addoption(parser):
@@ -27,7 +30,7 @@ def pytest_addoption(parser):
 def prefixes(folder):
     """The paths of the checkpoints in a folder, newest first."""
     from support import checkpoints  # and TensorFlow
-    return [os.path.join(folder, name) for name in checkpoints.names_in(folder)]
+    return [checkpoints.path_of(folder, step) for step in checkpoints.steps_in(folder)]
 
 
 @pytest.fixture(scope='session')
@@ -102,19 +105,63 @@ Result = collections.namedtuple('Result', 'returncode stdout stderr')
 
 
 def run_here(lesson, capfd, *arguments, check=0):
-    """The same within this process and in a graph of its own, which saves the seconds of TensorFlow's import."""
+    """The same within this process, which saves the seconds of TensorFlow's import."""
     capfd.readouterr()
-    parse = {'07_basic_filters': cli.parse_filters_flags, '07_convnet_mnist': cli.parse_convnet_flags,
-             'edited_convnet': cli.parse_convnet_flags, '07_convnet_towers': cli.parse_towers_flags}[lesson.__name__]
     status = 0
     try:
-        with lesson.tf.Graph().as_default(), cli.errors_in_one_line():
-            lesson.main(parse(lesson.__doc__, [str(each) for each in arguments]))
+        with script.errors_in_one_line():
+            lesson.main([str(each) for each in arguments])
     except SystemExit as stop:
         status = stop.code
     result = Result(status, *capfd.readouterr())
     assert check is None or status == check, result
     return result
+
+
+class Streams:
+    """What is printed within this process, for fixtures that outlive the fixture capfd of a single test."""
+
+    def __init__(self, out, err):
+        self.streams = out, err
+
+    def readouterr(self):
+        texts = [stream.getvalue() for stream in self.streams]
+        for stream in self.streams:
+            stream.seek(0)
+            stream.truncate()
+        return texts
+
+
+def run_once(lesson, *arguments, **options):
+    """run_here for fixtures that are shared between tests."""
+    with contextlib.redirect_stdout(io.StringIO()) as out, contextlib.redirect_stderr(io.StringIO()) as err:
+        return run_here(lesson, Streams(out, err), *arguments, **options)
+
+
+Trained = collections.namedtuple('Trained', 'folder flags result')
+
+
+@pytest.fixture(scope='session')
+def one_epoch(lesson2, small_data, tmp_path_factory):
+    """A run of one epoch of the small dataset. Tests only read it; those that go on from it use `copied`."""
+    folder = tmp_path_factory.mktemp('one_epoch')
+    flags = ['--data-dir', small_data, '--output-dir', folder]
+    return Trained(folder, flags, run_once(lesson2, *flags, '--epochs', 1))
+
+
+@pytest.fixture
+def copied(one_epoch, tmp_path, small_data):
+    folder = tmp_path / 'copied'
+    shutil.copytree(str(one_epoch.folder), str(folder))
+    return Trained(folder, ['--data-dir', small_data, '--output-dir', folder], one_epoch.result)
+
+
+@pytest.fixture(scope='session')
+def four_epochs(lesson2, small_data, tmp_path_factory):
+    """A run of four epochs without a break, which tests only read."""
+    folder = tmp_path_factory.mktemp('four_epochs')
+    flags = ['--data-dir', small_data, '--output-dir', folder]
+    return Trained(folder, flags, run_once(lesson2, *flags, '--epochs', 4))
 
 
 @pytest.fixture
