@@ -161,14 +161,14 @@ def train(flags, data, build=build_network):
     correct = evaluation(logits, labels)
     tf.summary.scalar('cross_entropy', cross_entropy)
     summary_op = tf.summary.merge_all()
-    saver = tf.train.Saver(max_to_keep=3)                    # all variables: weights, their averages, Adam's means
-    averages = tf.train.Saver(ema.variables_to_restore())    # reads each weight from its average
     tables.print_layers()
 
     # Each session has values of its own for the variables: one trains, the other evaluates with the averages.
     with devices.session(flags) as session, devices.session(flags) as evaluation_session, \
             runs.open_run(session, flags, data) as run:
-        writer = tf.summary.FileWriter(run.folders.graphs, session.graph)
+        writer = tf.summary.FileWriter(run.folders.graphs, session.graph)  # the graph as TensorBoard shows it
+        saver = tf.train.Saver(max_to_keep=3)                              # of all variables, with averages and Adam's
+        averages = tf.train.Saver(ema.variables_to_restore())              # reads each weight from its average
         session.run(tf.global_variables_initializer())
         checkpoint = run.newest_checkpoint(writer)
         if checkpoint:
@@ -195,7 +195,7 @@ def train(flags, data, build=build_network):
                 writer.add_summary(figures.scalar('accuracy/' + name, accuracies[name]), step)
             writer.add_summary(figures.histograms(evaluation_session, {images: data.validation.images[:100]}), step)
             run.end_epoch(epoch, accuracies, step, writer)
-        averages.restore(evaluation_session, run.latest)
+        averages.restore(evaluation_session, '{}-{}'.format(run.prefix, step))
         results = runs.results(evaluation_session, images, tf.nn.softmax(logits), data.test)
         writer.add_summary(figures.plot_results(run, results), step)
         pages.write_network_page(run, results)
@@ -218,8 +218,8 @@ def predict(flags):
     images = tf.placeholder(tf.uint8, [None, IMAGE_SIZE, IMAGE_SIZE])
     probabilities = tf.nn.softmax(inference(images, keep_prob=1.0))
     averages = tf.train.Saver(tf.train.ExponentialMovingAverage(0).variables_to_restore())
-    with devices.session(flags) as session:
-        averages.restore(session, runs.trained_checkpoint(flags))
+    with devices.session(flags) as session, runs.trained_checkpoint(flags) as checkpoint:
+        averages.restore(session, checkpoint)
         probability_values = session.run(probabilities, feed_dict={images: digits})
     tables.print_predictions(flags.predict, probability_values)
     figures.plot_predictions(flags, digits, probability_values)

@@ -14,7 +14,7 @@ import importlib
 import tensorflow.compat.v1 as tf
 
 import utils
-from support import cli, cluster
+from support import cli, cluster, devices
 
 lesson2 = importlib.import_module('07_convnet_mnist')  # "import 07_convnet_mnist" would be a syntax error
 
@@ -64,11 +64,13 @@ def loss_of_part(logits, labels, batch_size):
 
 def train(flags, tf_config):
     data = utils.read_mnist(flags.data_dir, lesson2.IMAGE_SIZE)
-    cluster.check_batches(flags, len(data.train.labels))
-    with cluster.chief(tf_config, flags):
-        tower_devices = cluster.tower_devices(tf_config, flags)
-        with tf.device(tower_devices[0]):  # here are the variables, Adam and the evaluation
-            lesson2.train(flags, data, towers_on(tower_devices))
+    smallest = min(flags.batch_size, len(data.train.labels) % flags.batch_size or flags.batch_size)
+    if smallest < flags.towers:
+        raise utils.UserError('--towers {}: the smallest batch has {} images, fewer than towers; use fewer, or another '
+                              '--batch-size'.format(flags.towers, smallest))
+    tower_devices = devices.tower_devices(tf_config.addresses, flags)
+    with cluster.chief(tf_config, flags), tf.device(tower_devices[0]):  # here are the variables, Adam, the evaluation
+        lesson2.train(flags, data, towers_on(tower_devices))
 
 
 def main(arguments=None):

@@ -62,23 +62,6 @@ def is_listening(address):
         return False
 
 
-def tower_devices(cluster, flags):
-    """Returns the device of each tower: the GPUs, or else logical CPUs, of one machine after the other in turn."""
-    gpus = [] if flags.device == 'cpu' else devices.gpus()
-    machines = max(1, len(cluster.addresses))
-    return ['{}/{}'.format('/job:worker/task:{}'.format(tower % machines) if cluster.addresses else '',
-                           'GPU:{}'.format(tower // machines % len(gpus)) if gpus else
-                           'CPU:{}'.format(tower // machines)) for tower in range(flags.towers)]
-
-
-def check_batches(flags, dataset_size):
-    """Raises UserError if a batch would have no image for a tower; TensorFlow cannot convolve nothing."""
-    smallest = min(flags.batch_size, dataset_size % flags.batch_size or flags.batch_size)
-    if smallest < flags.towers:
-        raise utils.UserError('--towers {}: the smallest batch has {} images, fewer than towers; use fewer, or another '
-                              '--batch-size'.format(flags.towers, smallest))
-
-
 def start_server(cluster, flags):
     config = devices.session_config(flags.device, flags.bf16)
     config.device_count['CPU'] = -(-flags.towers // len(cluster.addresses))
@@ -96,21 +79,18 @@ def start_server(cluster, flags):
 
 @contextlib.contextmanager
 def ends_at_once():
-    """With TF_CONFIG, ends the process after the block, with the exit status that it asks for.
-
-    A server's threads run until the process ends. While Python takes itself down, they can crash it.
-    """
-    if not os.environ.get('TF_CONFIG'):
-        yield
-        return
+    """With TF_CONFIG, ends the process after the block: a server's threads can crash Python while it shuts down."""
     status = 0
     try:
         yield
     except SystemExit as stop:
+        if not os.environ.get('TF_CONFIG'):
+            raise
         status = stop.code or 0
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(status)
+    if os.environ.get('TF_CONFIG'):
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
 
 
 def mailbox(index):
@@ -141,7 +121,7 @@ def serve(cluster, flags):
                                       'again'.format(chief_address, flags.wait))
     time.sleep(1)  # until the chief has heard that the message arrived: this process ends at once
     if message:
-        raise utils.UserError('the chief ended: {}'.format(message))
+        raise utils.UserError(message)
     print('Worker {}: done'.format(cluster.index), flush=True)
 
 
@@ -153,22 +133,20 @@ def chief(cluster, flags):
         return
     server = start_server(cluster, flags)
     workers = list(enumerate(cluster.addresses))[1:]
-    wait_for_workers(flags, workers)
+    wait_for_workers(workers, flags.wait)
     # A session that is not closed, for that would wait for the other machines; the process ends soon anyway.
     flags.remote_session = lambda config: tf.Session(server.target, config=config).as_default()
-    message = ''
     try:
         tell(server.target, workers, HELLO)
-        check_devices(cluster, flags)
+        check_devices(server.target, devices.tower_devices(cluster.addresses, flags))
         threading.Thread(target=watch, args=(server.target, workers), daemon=True).start()
         yield
-    except tf.errors.UnavailableError:
+    except (tf.errors.UnavailableError, tf.errors.AbortedError):
         end_without(workers)
-    except BaseException as error:
-        message = outputs.first_line(error)
+    except Exception as error:
+        tell(server.target, workers, 'the chief ended: {}'.format(outputs.first_line(error)))
         raise
-    finally:
-        tell(server.target, workers, message)
+    tell(server.target, workers, '')
 
 
 def tell(target, workers, message):
@@ -176,25 +154,21 @@ def tell(target, workers, message):
         tf.Session(target).run([mailbox(index).enqueue(message) for index, _ in workers])
 
 
-def check_devices(cluster, flags):
-    """Raises UserError if a tower's device is not there."""
-    with devices.session(flags) as session:
-        there = {each.name for each in session.list_devices()}
-    for device in tower_devices(cluster, flags):
-        if not any(name.endswith('/device:' + device.split('/')[-1]) and device.split('/')[2] in name.split('/')
-                   for name in there):
-            raise utils.UserError('{}: this device is missing; give all machines the same --towers, --device, number '
-                                  'of GPUs and addresses in TF_CONFIG'.format(device))
+def check_devices(target, expected):
+    there = {each.name.replace('/replica:0', '').replace('/device:', '/') for each in tf.Session(target).list_devices()}
+    for device in expected:
+        if device not in there:
+            raise utils.UserError('{} is missing; give all machines the same --towers, --device, number of GPUs, and '
+                                  'addresses in TF_CONFIG'.format(device))
 
 
 def watch(target, workers):
     """Ends the process when a worker no longer answers, however long a healthy training step may take."""
-    config = tf.ConfigProto(operation_timeout_in_ms=1000 * TIMEOUT)
     with tf.Graph().as_default():
-        session = tf.Session(target, config=config)
+        session = tf.Session(target)
         sizes = [mailbox(index).size() for index, _ in workers]
         while True:
-            alarm = threading.Timer(1.5 * TIMEOUT, end_without, [workers])  # if TensorFlow does not give up by itself
+            alarm = threading.Timer(TIMEOUT, end_without, [workers])
             alarm.daemon = True
             alarm.start()
             try:
@@ -206,24 +180,19 @@ def watch(target, workers):
 
 
 def end_without(workers):
-    silent = [worker for worker in workers if not is_listening(worker[1])]
-    script.print_error('{} does not answer any more; start the same command here, and there if it has ended: the '
-                       'training continues from the last checkpoint'.format(names_of(silent or workers, ' or ')))
+    index, address = ([worker for worker in workers if not is_listening(worker[1])] or workers)[0]
+    script.print_error('worker {} ({}) does not answer any more; start the same command here, and there if it ended: '
+                       'the training continues from the last checkpoint'.format(index, address))
     os._exit(2)
 
 
-def names_of(workers, separator):
-    return separator.join('worker {} ({})'.format(*worker) for worker in workers)
-
-
-def wait_for_workers(flags, workers):
-    end = time.monotonic() + flags.wait
-    missing = None
-    while missing != []:
-        before, missing = missing, [worker for worker in workers if not is_listening(worker[1])]
-        if missing and missing != before:
-            print('Waiting for', names_of(missing, ', '), flush=True)
-        if missing and time.monotonic() > end:
-            raise utils.UserError('{} did not answer within {} seconds; start the same command there, with another '
-                                  '"index" in TF_CONFIG'.format(names_of(missing, ', '), flags.wait))
-        time.sleep(0.5 if missing else 0)
+def wait_for_workers(workers, seconds):
+    end = time.monotonic() + seconds
+    for index, address in workers:
+        if not is_listening(address):
+            print('Waiting for worker {} ({})'.format(index, address), flush=True)
+        while not is_listening(address):
+            if time.monotonic() > end:
+                raise utils.UserError('worker {} ({}) did not answer within {} seconds; start the same command there, '
+                                      'with another "index" in TF_CONFIG'.format(index, address, seconds))
+            time.sleep(0.5)

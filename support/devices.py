@@ -26,6 +26,18 @@ def session(flags):
     return (flags.remote_session or tf.Session)(config=config)
 
 
+def tower_devices(addresses, flags):
+    """Returns the device of each tower: the GPUs, or else logical CPUs, of one machine after the other in turn.
+
+    addresses: of the machines in a cluster, [] without one.
+    """
+    gpu_count = 0 if flags.device == 'cpu' else len(gpus())
+    machines = max(1, len(addresses))
+    return ['{}/{}'.format('/job:worker/task:{}'.format(tower % machines) if addresses else '',
+                           'GPU:{}'.format(tower // machines % gpu_count) if gpu_count else
+                           'CPU:{}'.format(tower // machines)) for tower in range(flags.towers)]
+
+
 def warn_of_unused_gpu(flags):
     """Says on stderr, with TensorFlow's reason, that this machine has a GPU that TensorFlow cannot use."""
     if flags.device != 'cpu' and tf.test.is_built_with_cuda() and not gpus() and script.has_nvidia_gpu():

@@ -225,8 +225,9 @@ def values_of_weights(session):
     return session.run({variable.op.name: variable for variable in tf.trainable_variables()})
 
 
+@contextlib.contextmanager
 def trained_checkpoint(flags):
-    """Returns the newest intact checkpoint of the run flags.name, for a Saver that restores the averages.
+    """Yields the newest intact checkpoint of the run flags.name, for a Saver that restores the averages.
 
     Raises UserError if there is none, or it is that of another network.
     """
@@ -238,7 +239,8 @@ def trained_checkpoint(flags):
     path, _ = checkpoints.newest_intact(folder, check)
     if path is None:
         raise utils.UserError('{}: expected a checkpoint, found none; train first, without --predict'.format(folder))
-    return path
+    with checkpoints.readable(path) as checkpoint:
+        yield checkpoint
 
 
 # ---- What the trained network does -----------------------------------------------------------------

@@ -5,6 +5,7 @@ import gzip
 import importlib
 import io
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -184,3 +185,31 @@ def filters_flags(tmp_path):
 @pytest.fixture
 def filters(lesson1, capfd, filters_flags):
     return lambda *arguments, **options: run_here(lesson1, capfd, *filters_flags, *arguments, **options)
+
+
+# ---- What several files look at ----
+
+ROW = re.compile(r'^ +(\d+)  +([\d.]+)  +(0\.\d{4}|1\.0000)  (0\.\d{4}|1\.0000)  +(0\.\d{4})?$', re.MULTILINE)
+
+
+def rows(result):
+    """The rows of the table that lessons 2 and 3 print."""
+    return ROW.findall(result.stdout)
+
+
+def all_variables(tf, folder):
+    """{name: value} of the newest checkpoint in a folder."""
+    reader = tf.train.NewCheckpointReader(prefixes(str(folder))[0])
+    return {name: reader.get_tensor(name) for name in reader.get_variable_to_shape_map()}
+
+
+def assert_equal_variables(one, other):
+    assert set(one) == set(other)
+    for name in one:
+        np.testing.assert_array_equal(one[name], other[name], err_msg=name)
+
+
+def assert_one_line(result, *texts):
+    assert result.stderr.count('\n') == 1 and 'Traceback' not in result.stderr, result.stderr
+    for text in texts:
+        assert text in result.stderr

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 import utils
-from conftest import ROOT, run_here, user_environment
-from support import cli, cluster, devices
-from test_training import all_variables, assert_equal_variables, assert_one_line, rows
+from conftest import (ROOT, all_variables, assert_equal_variables, assert_one_line, rows, run_here,
+                      user_environment)
+from support import cli, cluster, devices, script
 
 
 def weights_of(lesson, folder, name):
@@ -30,15 +30,17 @@ def lesson(capfd, convnet_flags):
 
 @pytest.fixture
 def without_figures(monkeypatch, lesson2):
-    monkeypatch.setattr(lesson2.figures, 'plot_results', lambda *arguments: None)
+    monkeypatch.setattr(lesson2.figures, 'plot_results', lambda *arguments: lesson2.tf.Summary())
     monkeypatch.setattr(lesson2.pages, 'write_network_page', lambda *arguments: None)
 
 
 # ---- Towers in one process ------------------------------------------------------------------------
 
-def test_one_tower_is_lesson_2(lesson, lesson2, lesson3, tmp_path, without_figures):
-    expected = rows(lesson(lesson2, '--epochs', 2, '--name', 'one'))
-    found = rows(lesson(lesson3, '--epochs', 2, '--name', 'other', '--towers', 1))
+@pytest.mark.parametrize('flags', [[], ['--conv1=hand-coded', '--init-stddev=0.1', '--learning-rate=0.01', '--seed=9',
+                                        '--keep-prob=0.5', '--augment=0', '--ema-decay=0', '--batch-size=64']])
+def test_one_tower_is_lesson_2_whatever_the_flags(lesson, lesson2, lesson3, tmp_path, without_figures, flags):
+    expected = rows(lesson(lesson2, '--epochs', 2, '--name', 'one', *flags))
+    found = rows(lesson(lesson3, '--epochs', 2, '--name', 'other', '--towers', 1, *flags))
     assert found == expected and len(found) == 2
     assert_equal_variables(weights_of(lesson2, tmp_path, 'other'), weights_of(lesson2, tmp_path, 'one'))
 
@@ -47,7 +49,7 @@ def test_one_tower_is_lesson_2(lesson, lesson2, lesson3, tmp_path, without_figur
 @pytest.mark.parametrize('batch_size', [3, 7, 128])
 def test_the_towers_gradients_add_up_to_those_of_the_whole_batch(lesson2, lesson3, mnist, monkeypatch, towers,
                                                                  batch_size):
-    """Also with dropout, and where one tower has more images than another."""
+    """Also where one tower has more images than another."""
     tf = lesson2.tf
     flags = cli.parse_towers_flags('', ['--towers', str(towers)])
 
@@ -55,51 +57,72 @@ def test_the_towers_gradients_add_up_to_those_of_the_whole_batch(lesson2, lesson
         def __init__(self, learning_rate):
             pass
 
-        def minimize(self, loss, global_step):
-            return tf.gradients(loss, tf.trainable_variables())
+        def minimize(self, loss, global_step, variables):
+            return tf.gradients(loss, variables)
 
         def apply_gradients(self, gradients_and_variables, global_step):
             return [gradient for gradient, _ in gradients_and_variables]
 
     monkeypatch.setattr(tf.train, 'AdamOptimizer', Gradients)
-    with tf.Graph().as_default(), lesson2.devices.session(flags) as session:
-        images, scaled, labels = lesson2.placeholders()
-        step = tf.constant(3)
-        _, loss, expected, _ = lesson2.model(flags, scaled, labels, step)
+    with tf.Graph().as_default(), devices.session(flags) as session:
+        images, labels = tf.placeholder(tf.uint8, [None, 28, 28]), tf.placeholder(tf.int32, [None])
+        one = lesson2.build_network(flags, images, labels, 1.0)
         with tf.variable_scope(tf.get_variable_scope(), reuse=True):
-            model = lesson3.towers_on(cluster.tower_devices(cluster.from_environment(), flags))
-            layers, tower_loss, found, _ = model(flags, scaled, labels, step)
+            several = lesson3.towers_on(devices.tower_devices([], flags))(flags, images, labels, 1.0)
         assert len(tf.trainable_variables()) == 8
         session.run(tf.global_variables_initializer())
         feed = {images: mnist.train.images[:batch_size], labels: mnist.train.labels[:batch_size]}
-        values = session.run([loss, tower_loss, expected, found, layers['fc']], feed)
-    assert values[1] == pytest.approx(values[0], rel=1e-5) and len(values[4]) == -(-batch_size // towers)
-    for one, other in zip(values[2], values[3]):
-        np.testing.assert_allclose(other, one, atol=1e-5 * np.abs(one).max())
+        one, several = session.run([one, several], feed)
+    np.testing.assert_allclose(several[0], one[0], atol=1e-4)  # the logits
+    assert several[1] == pytest.approx(one[1], rel=1e-5)
+    for expected, found in zip(one[2], several[2]):
+        np.testing.assert_allclose(found, expected, atol=1e-5 * np.abs(expected).max())
 
 
 def test_each_tower_is_on_its_device_and_all_share_the_variables_of_the_first(lesson3, lesson2, monkeypatch):
     tf = lesson2.tf
     flags = cli.parse_towers_flags('', ['--towers', '3'])
-    monkeypatch.setattr(devices, 'GPUS', ['one', 'other'])
-    names = cluster.tower_devices(cluster.from_environment(), flags)
+    monkeypatch.setattr(devices, 'gpus', lambda: ['one', 'other'])
+    names = devices.tower_devices([], flags)
     assert names == ['/GPU:0', '/GPU:1', '/GPU:0']
     with tf.Graph().as_default() as graph, tf.device(names[0]):
-        images, scaled, labels = lesson2.placeholders()
-        lesson3.towers_on(names)(flags, scaled, labels, tf.train.get_or_create_global_step())
+        images, labels = tf.placeholder(tf.uint8, [None, 28, 28]), tf.placeholder(tf.int32, [None])
+        lesson3.towers_on(names)(flags, images, labels, 1.0)
         assert [variable.op.name for variable in tf.trainable_variables()] == [
             layer + kind for layer in ('conv1', 'conv2', 'fc', 'softmax_linear') for kind in ('/weights', '/biases')]
         for operation in graph.get_operations():
+            tower = int(operation.name[len('tower_')]) if operation.name.startswith('tower_') else 0
             if operation.type in ('Conv2D', 'Conv2DBackpropFilter', 'MatMul', 'MaxPoolGrad'):
-                tower = int(operation.name[len('tower_')])
                 assert operation.device == '/device:' + names[tower][1:], operation.name
             if operation.type in ('VariableV2', 'AddN', 'ApplyAdam') and 'tower_' not in operation.name or (
                     operation.name == 'tower_1/strided_slice'):  # of the images: a tower gets only its part
                 assert operation.device == '/device:GPU:0', operation.name
     flags.device = 'cpu'
-    assert cluster.tower_devices(cluster.from_environment(), flags) == ['/CPU:0', '/CPU:1', '/CPU:2']
-    assert cluster.tower_devices(cluster.Cluster(['a:1', 'b:2'], 0), flags) == [
+    assert devices.tower_devices([], flags) == ['/CPU:0', '/CPU:1', '/CPU:2']
+    assert devices.tower_devices(['a:1', 'b:2'], flags) == [
         '/job:worker/task:0/CPU:0', '/job:worker/task:1/CPU:0', '/job:worker/task:0/CPU:1']
+
+
+def test_towers_drop_different_units(lesson2, lesson3):
+    tf = lesson2.tf
+    flags = cli.parse_towers_flags('', ['--towers', '2'])
+    with tf.Graph().as_default() as graph, devices.session(flags) as session:
+        lesson3.towers_on(['/CPU:0', '/CPU:1'])(
+            flags, tf.zeros([8, 28, 28], tf.uint8), tf.zeros([8], tf.int32), tf.constant(0.5))
+        masks = [graph.get_tensor_by_name('tower_{}/dropout/Less:0'.format(number)) for number in (0, 1)]
+        session.run(tf.global_variables_initializer())
+        one, other = session.run(masks)
+    assert one.shape == other.shape == (4, 1024) and (one != other).mean() > 0.4
+
+
+def test_towers_run_in_parallel(lesson2):
+    """Each tower has a thread of its own for its operations, and each session its own values of the variables."""
+    flags = cli.parse_towers_flags('', ['--towers', '3'])
+    found = []
+    flags.remote_session = lambda config: found.append(config)
+    devices.session(flags)
+    assert found[0].inter_op_parallelism_threads == found[0].device_count['CPU'] == 3
+    assert found[0].isolate_session_state
 
 
 def test_two_towers_stop_and_go_on_and_their_number_is_a_setting(lesson, lesson2, lesson3, tmp_path, without_figures):
@@ -125,42 +148,47 @@ def test_predict_reads_with_lesson_2(lesson, lesson2, lesson3, without_figures, 
 # ---- An honest GPU path ---------------------------------------------------------------------------
 
 def test_a_gpu_that_tensorflow_cannot_use_is_one_warning(lesson, lesson2, without_figures, monkeypatch):
-    monkeypatch.setattr(cli, 'has_nvidia_gpu', lambda: True)
-    monkeypatch.setattr(cli, 'HELD_BACK', ['', 'W gpu_device.cc: Cannot dlopen some GPU libraries.'])
-    monkeypatch.setattr(devices, 'GPUS', [])
+    monkeypatch.setattr(script, 'has_nvidia_gpu', lambda: True)
+    monkeypatch.setattr(lesson2.tf.test, 'is_built_with_cuda', lambda: True)
+    monkeypatch.setattr(script, 'NOTES', ['', 'W gpu_device.cc: Cannot dlopen some GPU libraries.'])
+    monkeypatch.setattr(devices, 'gpus', lambda: [])
     result = lesson(lesson2, '--epochs', 1)
     (line,) = result.stderr.splitlines()
     assert line.startswith('warning: ') and 'computes on the CPU (W gpu_device.cc: Cannot dlopen' in line
     assert 'docs/devices.md' in line and 'Trains on CPU:0' in result.stdout
     assert lesson(lesson2, '--device', 'cpu', '--epochs', 1).stderr == ''
+    monkeypatch.setattr(lesson2.tf.test, 'is_built_with_cuda', lambda: False)  # it cannot be helped by a driver
+    assert lesson(lesson2, '--epochs', 1).stderr == ''
 
 
 def test_a_driver_is_found_by_its_device_file_or_by_nvidia_smi(monkeypatch, tmp_path):
     exists = os.path.exists
-    monkeypatch.setattr(cli.os.path, 'exists', lambda path: path != '/dev/nvidia0' and exists(path))
+    monkeypatch.setattr(script.os.path, 'exists', lambda path: path != '/dev/nvidia0' and exists(path))
     monkeypatch.setenv('PATH', str(tmp_path))
-    assert not cli.has_nvidia_gpu()
+    assert not script.has_nvidia_gpu()
     (tmp_path / 'nvidia-smi').write_text('#!/bin/sh\necho "GPU 0: NVIDIA H200 (UUID: GPU-1)"\n')
     (tmp_path / 'nvidia-smi').chmod(0o755)
-    assert cli.has_nvidia_gpu()
+    assert script.has_nvidia_gpu()
     (tmp_path / 'nvidia-smi').write_text('#!/bin/sh\necho "No devices were found"\n')
-    assert not cli.has_nvidia_gpu()
+    assert not script.has_nvidia_gpu()
 
 
 def test_bf16_on_a_gpu_is_refused(lesson, lesson2, monkeypatch):
-    monkeypatch.setattr(devices, 'GPUS', ['one'])
+    monkeypatch.setattr(devices, 'gpus', lambda: ['one'])
     assert_one_line(lesson(lesson2, '--bf16', check=2), '--bf16', '--device cpu')
 
 
-@pytest.mark.parametrize('level', [None, '0'])
-def test_operations_are_deterministic_unless_the_user_says_otherwise(monkeypatch, level):
-    if level:
-        monkeypatch.setenv('TF_CPP_MIN_LOG_LEVEL', level)
+@pytest.mark.parametrize('gpu', [True, False])
+def test_operations_are_deterministic_on_a_gpu_unless_the_user_says_otherwise(monkeypatch, gpu):
+    monkeypatch.setattr(script, 'has_nvidia_gpu', lambda: gpu)
+    monkeypatch.setattr(sys, 'excepthook', sys.excepthook)
+    monkeypatch.setenv('TF_CPP_MIN_LOG_LEVEL', '0')
     monkeypatch.setenv('TF_CUDNN_DETERMINISTIC', '0')
-    monkeypatch.delenv('TF_DETERMINISTIC_OPS', raising=False)
-    with cli.quiet_start():
-        pass
-    assert os.environ['TF_DETERMINISTIC_OPS'] == '1' and os.environ['TF_CUDNN_DETERMINISTIC'] == '0'
+    monkeypatch.setenv('TF_DETERMINISTIC_OPS', '')
+    monkeypatch.delenv('TF_DETERMINISTIC_OPS')
+    script.start()
+    assert os.environ.get('TF_DETERMINISTIC_OPS') == ('1' if gpu else None)
+    assert os.environ['TF_CUDNN_DETERMINISTIC'] == '0'
 
 
 # ---- Several processes ----------------------------------------------------------------------------
@@ -214,8 +242,10 @@ def two_towers(lesson, lesson2, lesson3, tmp_path, without_figures):
     return weights_of(lesson2, tmp_path, 'whole')
 
 
-@pytest.mark.parametrize('count, on_one_core', [(2, False), (3, False), pytest.param(2, True, marks=pytest.mark.skipif(
-    not hasattr(os, 'sched_setaffinity'), reason='only Linux lets a process choose its cores'))])
+@pytest.mark.parametrize('count, on_one_core', [
+    (2, False), pytest.param(3, False, marks=pytest.mark.slow), pytest.param(2, True, marks=[
+        pytest.mark.slow, pytest.mark.skipif(not hasattr(os, 'sched_setaffinity'),
+                                             reason='only Linux lets a process choose its cores')])])
 def test_processes_give_what_towers_in_one_process_give(lesson2, start, addresses, tmp_path, count, on_one_core):
     """On the same number of cores: it decides in which order TensorFlow's convolutions add up."""
     flags = ['--epochs', 1, '--towers', count]
@@ -229,7 +259,7 @@ def test_processes_give_what_towers_in_one_process_give(lesson2, start, addresse
     assert_equal_variables(weights_of(lesson2, tmp_path, 'convnet_towers'), weights_of(lesson2, tmp_path, 'here'))
 
 
-@pytest.mark.parametrize('victim', [0, 1])
+@pytest.mark.parametrize('victim', [pytest.param(0, marks=pytest.mark.slow), 1])
 def test_a_killed_process_and_the_same_command_again(start, addresses, two_towers, lesson2, tmp_path, victim):
     addresses = addresses[:2]
     worker = start(addresses, 1, '--epochs', 50)
@@ -248,6 +278,7 @@ def test_a_killed_process_and_the_same_command_again(start, addresses, two_tower
     assert_equal_variables(weights_of(lesson2, tmp_path, 'convnet_towers'), two_towers)
 
 
+@pytest.mark.slow
 def test_a_worker_that_hangs(start, addresses):
     worker, chief = [start(addresses[:2], index, '--epochs', 50) for index in (1, 0)]
     read_until(chief, '    1   ')
@@ -261,30 +292,34 @@ def test_a_worker_ends_when_no_chief_comes_back(start, addresses):
     assert_one_line(result_of(worker, check=2), 'the chief, ' + addresses[0], '2 seconds')
 
 
+def test_a_worker_does_not_take_another_program_for_its_chief(start, addresses):
+    with socket.socket() as foreign:
+        foreign.bind(('127.0.0.1', int(addresses[0].split(':')[1])))
+        foreign.listen(100)
+        assert_one_line(result_of(start(addresses[:2], 1, '--wait', 2), check=2), 'the chief, ' + addresses[0])
+
+
 def test_a_chief_ends_when_no_worker_comes(start, addresses):
-    result = result_of(start(addresses, 0, '--wait', 1), check=2)
-    assert_one_line(result, 'worker 1 ({}), worker 2 ({}) did not answer'.format(*addresses[1:]))
+    assert_one_line(result_of(start(addresses, 0, '--wait', 1), check=2),
+                    'worker 1 ({}) did not answer within 1 seconds'.format(addresses[1]))
 
 
-def test_machines_with_different_flags(start, addresses):
-    worker, chief = start(addresses[:2], 1, '--towers', 3), start(addresses[:2], 0)
+def test_a_worker_without_the_devices_that_the_chief_wants(start, addresses):
+    worker, chief = start(addresses[:2], 1, '--towers', 2), start(addresses[:2], 0, '--towers', 4)
     for process in chief, worker:
-        assert_one_line(result_of(process, check=2), '--towers: 2 on the chief', 'give all machines the same')
+        assert_one_line(result_of(process, check=2), '/job:worker/task:1/CPU:1 is missing', 'the same --towers')
+
+
+def test_the_chief_s_own_error_ends_the_workers(start, addresses, tmp_path):
+    (tmp_path / 'checkpoints').write_text('in the way')
+    worker, chief = start(addresses[:2], 1), start(addresses[:2], 0)
+    assert_one_line(result_of(chief, check=2), 'checkpoints', 'cannot be written')
+    assert_one_line(result_of(worker, check=2), 'the chief ended: ', 'cannot be written')
 
 
 def test_one_machine_alone_needs_no_server(monkeypatch):
     monkeypatch.setenv('TF_CONFIG', '{"cluster": {"worker": ["localhost:1"]}, "task": {"type": "worker", "index": 0}}')
     assert cluster.from_environment() == cluster.Cluster([], 0)
-
-
-def test_the_number_of_gpus_is_compared(monkeypatch):
-    """The chief names the devices of all machines by its own."""
-    flags, found = cli.parse_towers_flags('', []), []
-    for gpus in [], ['one']:
-        monkeypatch.setattr(devices, 'GPUS', gpus)
-        found.append(json.loads(cluster.greeting(cluster.Cluster(['a:1', 'b:1'], 0), flags))['GPUs'])
-    flags.device = 'cpu'
-    assert found == [0, 1] and '"GPUs": 0' in cluster.greeting(cluster.Cluster(['a:1', 'b:1'], 0), flags)
 
 
 @pytest.mark.parametrize('stop, status', [(None, 0), (SystemExit(2), 2), (SystemExit(None), 0), (SystemExit(130), 130)])
