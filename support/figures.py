@@ -85,7 +85,7 @@ def plot_filters(folder, flags, picture, grey_picture, values, matrices, pixel):
         if len(lines) > 4 or max(map(len, lines)) > 17:
             lines = ['{} x {} numbers'.format(*matrix.shape)]
         size_lines = [] if grey.shape[:2] == picture.shape[:2] else [size_text(grey)]
-        caption = size_lines + ['sum {:.3g}'.format(matrix.sum()), scale_text(matrix)] + lines
+        caption = size_lines + ['sum {:.3g}'.format(tables.kernel_sum(matrix)), scale_text(matrix)] + lines
         margin = (np.array(matrix.shape) - 1) // 2 if flags.padding == 'VALID' else 0  # pixels that no output is for
         columns.append((name, '\n'.join(caption), grey, rgb, (pixel - margin) / (size - 2 * margin)))
     smallest = min(min(output.shape[:2]) for _, _, output, _, _ in columns)
@@ -114,19 +114,22 @@ def plot_panels(figure, columns, fraction):
     """
     height, width = columns[0][2].shape[:2]
     aspect = min(max(height / width, 0.4), 2.5)
-    side = min(12.9 / len(columns), 5.1 / (2 * aspect + 1), 2.6)  # of a panel, in inches
+    side = min(12.9 / len(columns), max(5.1 / (2 * aspect + 1), 1.25))  # width of a column, in inches
+    rows = min(aspect * side, (5.1 - side) / 2), side                   # heights of a picture and of a detail
     left, top, bottom = 0.4, 0.3, 1.25
-    size = [max(len(columns) * side + 0.5, 8), (2 * aspect + 1) * side + top + bottom]
+    size = [max(len(columns) * side + 0.5, 6.3), 2 * rows[0] + rows[1] + top + bottom]
     figure.set_size_inches(*size)
-    grid = figure.add_gridspec(3, len(columns), height_ratios=[aspect, aspect, 1], left=left / size[0],
+    grid = figure.add_gridspec(3, len(columns), height_ratios=[rows[0], rows[0], rows[1]], left=left / size[0],
                                right=(left + len(columns) * side) / size[0], top=1 - top / size[1],
                                bottom=bottom / size[1], hspace=0.04, wspace=0.06)
     for column, (title, caption, grey, rgb, centre) in enumerate(columns):
         axes = [figure.add_subplot(grid[row, column]) for row in range(3)]
         show_picture(axes[0], grey)
         show_picture(axes[1], rgb)
+        for axis in axes:
+            axis.set_anchor('W')
         show_detail(axes[:2], axes[2], grey, centre, fraction)
-        axes[0].set_title(title, fontsize=11, fontweight='bold', loc='left')
+        axes[0].set_title(title, fontsize=8.5 * min(side, 1.3), fontweight='bold', loc='left')
         axes[2].text(0, -0.04, caption, fontsize=8, va='top', family='monospace', transform=axes[2].transAxes)
         if column == 0:
             for axis, label in zip(axes, ('grey', 'RGB', 'framed detail')):
@@ -170,7 +173,9 @@ def plot_operations(figure, picture, operations):
         'conv2d, mixing': 'kernel [3, 3, 3, 3]: 81 weights, emboss times\na number for each channel pair: sepia',
         'separable_conv2d': '[3, 3, 3, 1], then pointwise [1, 1, 3, 3].\nThe same picture as conv2d, mixing,\n'
                             'with 27 + 9 = 36 weights'}
-    figure.set_size_inches(11, 7)  # fits on a screen of 1366 x 768 pixels
+    height = min(3.5 * max(picture.shape[0] / picture.shape[1], 0.2), 2.5)  # of a panel, in inches
+    size = [11, 2 * height + 2]  # fits on a screen of 1366 x 768 pixels
+    figure.set_size_inches(*size)
     axes = figure.subplots(2, 3)
     pictures = {'original': picture}
     pictures.update({name: output[0] for name, output in operations.items()})
@@ -179,7 +184,8 @@ def plot_operations(figure, picture, operations):
         axis.set_title(name, fontsize=13, fontweight='bold', loc='left')
         axis.set_anchor('NW')
         axis.text(0, -0.02, caption, fontsize=9, va='top', transform=axis.transAxes)
-    figure.subplots_adjust(left=0.01, right=0.99, top=0.95, bottom=0.1, hspace=0.36, wspace=0.05)
+    figure.subplots_adjust(left=0.01, right=0.99, top=1 - 0.35 / size[1], bottom=0.7 / size[1], hspace=0.95 / height,
+                           wspace=0.05)
     return figure
 
 

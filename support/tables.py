@@ -86,6 +86,11 @@ def is_zero_sum(matrix):
     return abs(matrix.sum()) <= 1e-5 * np.abs(matrix).sum()
 
 
+def kernel_sum(matrix):
+    """The sum, without what rounding leaves of a 0."""
+    return 0.0 if is_zero_sum(matrix) else matrix.sum()
+
+
 def print_kernels(matrices, values):
     """Prints each kernel with its sum and the shapes of its outputs, values['grey'][name] and values['rgb'][name]."""
     print('\nShapes are [batch, height, width, channels].\n{:14}{:>6}  {:18}  {:18}  {}'.format(
@@ -93,7 +98,7 @@ def print_kernels(matrices, values):
     for name, matrix in matrices.items():
         lines = matrix_lines(matrix)
         print('{:14}{:6.4g}  {:18}  {:18}  {}'.format(
-            name, matrix.sum(), str(values['grey'][name].shape), str(values['rgb'][name].shape), lines[0]))
+            name, kernel_sum(matrix), str(values['grey'][name].shape), str(values['rgb'][name].shape), lines[0]))
         for line in lines[1:]:
             print(' ' * 62 + line)
     for name, matrix in matrices.items():
