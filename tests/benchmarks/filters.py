@@ -31,7 +31,7 @@ def ours(kind, pixels):
     images = tf.placeholder(tf.float32, (1,) + pixels.shape)
     filter_all = lesson.filter_grey if kind == 'grey' else lesson.filter_rgb
     outputs = list(filter_all(images, kernels.KERNELS, 1, 'SAME').values())
-    session = tf.Session(config=lesson.devices.session_config('cpu'))
+    session = tf.Session(config=lesson.CPU)
     return lambda: session.run(outputs, {images: pixels[np.newaxis]})
 
 

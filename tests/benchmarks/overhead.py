@@ -17,7 +17,7 @@ import time
 import rounds
 
 LOADING, GRAPH, TRAINING = 'until all is imported', 'building the graph, opening the session', 'training'
-OVERHEAD = ['moving average', 'summaries', 'checkpoints', 'evaluation', 'figures and page']
+OVERHEAD = ['summaries', 'checkpoints', 'evaluation', 'figures and page']
 
 
 class Stopwatch:
@@ -51,7 +51,7 @@ class Stopwatch:
         setattr(owner, name, measured)
 
     def wrap_progress(self, owner):
-        """Measures TrainingRun.progress, a generator, together with the body of the loop over it."""
+        """Measures Run.progress, a generator, together with the body of the loop over it."""
         progress = owner.progress
 
         def measured(*args):
@@ -59,47 +59,24 @@ class Stopwatch:
                 yield from progress(*args)
         owner.progress = measured
 
-    def wrap_runs(self, lesson):
-        """Measures each run of what lesson.moving_average and event_logs.histograms return."""
-        watched, run = [], lesson.tf.Session.run
-
-        def watch(owner, name, key):
-            function = getattr(owner, name)
-
-            def noted(*args):
-                result = function(*args)
-                watched.append((result[0] if isinstance(result, tuple) else result, key))
-                return result
-            setattr(owner, name, noted)
-
-        def measured(session, fetches, *args, **kwargs):
-            for fetched, key in watched:
-                if fetched is fetches:
-                    with self.measure(key):
-                        return run(session, fetches, *args, **kwargs)
-            return run(session, fetches, *args, **kwargs)
-        watch(lesson, 'moving_average', 'moving average')
-        watch(lesson.event_logs, 'histograms', 'summaries')
-        lesson.tf.Session.run = measured
-
 
 def work(started, arguments):
     """One run of the lesson, in this process, which began at the time `started`."""
     import utils
-    from support import cli
     lesson = importlib.import_module('07_convnet_mnist')
-    run_class = lesson.runs.TrainingRun
+    run_class = lesson.runs.Run
     watch = Stopwatch(started)
     watch.charge()
     watch.keys = [GRAPH]
     for owner, name, key in [
-            (utils, 'read_mnist', 'reading the digits'), (run_class, '__init__', 'initializing or restoring'),
-            (run_class, 'log', 'summaries'), (run_class, 'save', 'checkpoints'),
-            (lesson, 'measure_accuracy', 'evaluation'), (lesson.figures, 'plot_results', 'figures and page'),
+            (utils, 'read_mnist', 'reading the digits'), (run_class, 'newest_checkpoint', 'restoring'),
+            (lesson.tf.summary.FileWriter, 'add_summary', 'summaries'), (lesson.figures, 'histograms', 'summaries'),
+            (lesson.tf.train.Saver, 'save', 'checkpoints'), (run_class, '_write_json', 'checkpoints'),
+            (lesson, 'accuracy', 'evaluation'), (lesson.runs, 'results', 'figures and page'),
+            (lesson.figures, 'plot_results', 'figures and page'),
             (lesson.pages, 'write_network_page', 'figures and page')]:
         watch.wrap(owner, name, key)
     watch.wrap_progress(run_class)
-    watch.wrap_runs(lesson)
     first_step_ends = []
     add_loss = run_class.add_loss
 
@@ -107,10 +84,10 @@ def work(started, arguments):
         first_step_ends.append(time.time())
         add_loss(*args)
     run_class.add_loss = add_loss_and_note
-    lesson.main(cli.parse_convnet_flags('', arguments))
+    lesson.main(arguments)
 
     seconds = watch.seconds
-    rows = [(key, seconds[key]) for key in (LOADING, 'reading the digits', GRAPH, 'initializing or restoring')]
+    rows = [(key, seconds[key]) for key in (LOADING, 'reading the digits', GRAPH, 'restoring')]
     rows += [('from the start to the end of the first step', first_step_ends[0] - started),
              (TRAINING, seconds[TRAINING])]
     for key, value in rows:

@@ -17,9 +17,10 @@ def main(options):
     tf = lesson.tf
     flags = cli.parse_convnet_flags('', ['--bf16'] * options.bf16)
     train = utils.read_mnist(flags.data_dir).train
-    images, scaled, labels = lesson.placeholders()
-    global_step = tf.train.get_or_create_global_step()
-    layers, cross_entropy, train_op, summary = lesson.model(flags, scaled, labels, global_step)
+    images, labels = tf.placeholder(tf.uint8, [None, 28, 28]), tf.placeholder(tf.int32, [None])
+    _, cross_entropy, train_op = lesson.build_network(flags, images, labels, flags.keep_prob)
+    train_op, _ = lesson.moving_average(train_op, flags.ema_decay)
+    layers = lesson.tables.layers()
     trace = tf.RunOptions(trace_level=tf.RunOptions.FULL_TRACE)
     microseconds = collections.Counter()
     with lesson.devices.session(flags) as session:
@@ -27,7 +28,7 @@ def main(options):
         feed = {images: train.images[:flags.batch_size], labels: train.labels[:flags.batch_size]}
         for step in range(options.steps + 10):
             metadata = tf.RunMetadata()
-            session.run([train_op, cross_entropy, summary], feed, options=trace, run_metadata=metadata)
+            session.run([train_op, cross_entropy], feed, options=trace, run_metadata=metadata)
             if step < 10:
                 continue  # it warms up
             for device in metadata.step_stats.dev_stats:

@@ -24,41 +24,45 @@ GFLOP_PER_IMAGE = 0.082  # forward and backward; multiplication and addition cou
 
 def ours(precision, batch_size, steps):
     import utils
-    from support import cli
     lesson = importlib.import_module('07_convnet_mnist')
     tf, runs = lesson.tf, lesson.runs
     scratch = tempfile.TemporaryDirectory()
-    flags = cli.parse_convnet_flags('', ['--batch-size', str(batch_size), '--output-dir', scratch.name] +
-                                    ['--bf16'] * (precision == 'bfloat16'))
+    flags = lesson.cli.parse_convnet_flags('', ['--batch-size', str(batch_size), '--output-dir', scratch.name] +
+                                           ['--bf16'] * (precision == 'bfloat16'))
     if flags.bf16 and not lesson.devices.can_use_bfloat16():
         raise ImportError('no bfloat16 here')
     data = utils.read_mnist(flags.data_dir)
     data = data._replace(train=utils.Dataset(np.resize(data.train.images, [steps * batch_size, 28, 28]),
                                              np.resize(data.train.labels, [steps * batch_size])))
-    images, scaled, labels = lesson.placeholders()
-    global_step = tf.train.get_or_create_global_step()
-    _, cross_entropy, train_op, summary = lesson.model(flags, scaled, labels, global_step)
-    ema_op, _ = lesson.moving_average(flags.ema_decay, global_step)
+    images, labels = tf.placeholder(tf.uint8, [None, 28, 28]), tf.placeholder(tf.int32, [None])
+    keep_prob = tf.placeholder_with_default(1.0, [])
+    _, cross_entropy, train_op = lesson.build_network(flags, images, labels, keep_prob)
+    train_op, _ = lesson.moving_average(train_op, flags.ema_decay)
+    summary_op = tf.summary.scalar('cross_entropy', cross_entropy)
     session = lesson.devices.session(flags)
     session.run(tf.global_variables_initializer())
+    runs.SECONDS_BETWEEN_SAVES = float('inf')  # or each turn would begin with one, the others' turns being so long
     with contextlib.redirect_stdout(sys.stderr):
-        run = runs.TrainingRun(session, flags, data).__enter__()
-    run.SECONDS_BETWEEN_SAVES = float('inf')  # or each turn would begin with one, the others' turns being so long
+        opened = runs.open_run(session, flags, data)
+        run = opened.__enter__()
+        writer = tf.summary.FileWriter(run.folders.graphs)
+        run.newest_checkpoint(writer)
     epochs = itertools.count(1)
 
     def work(count):
-        """The inner loop of run_training, over an epoch of `count` steps."""
-        epoch, last_step = next(epochs), run.step + count
+        """The inner loop of the lesson's `train`, over an epoch of `count` steps."""
+        epoch = next(epochs)
         train = utils.Dataset(data.train.images[:count * batch_size], data.train.labels[:count * batch_size])
         batches = utils.batches(train, flags.batch_size, flags.augment, flags.seed, epoch)
-        for image_batch, label_batch in run.progress(epoch, utils.prefetch(batches)):
-            _, loss_value, summary_value = session.run([train_op, cross_entropy, summary],
-                                                       feed_dict={images: image_batch, labels: label_batch})
-            run.add_loss(loss_value, len(label_batch))
-            if run.step % lesson.EMA_INTERVAL == 0 or run.step == last_step:
-                session.run(ema_op)
-                run.log('train', summary_value)
-        return scratch  # it lives as long as the work
+        for step, (image_batch, label_batch) in enumerate(run.progress(epoch, utils.prefetch(batches)), 1):
+            _, loss_value, summary = session.run(
+                [train_op, cross_entropy, summary_op],
+                feed_dict={images: image_batch, labels: label_batch, keep_prob: flags.keep_prob})
+            run.add_loss(loss_value, len(label_batch), step)
+            if step % 10 == 0:
+                writer.add_summary(summary, step)
+            run.must_save()
+        return scratch, opened  # they live as long as the work
     return work
 
 
@@ -70,9 +74,9 @@ def memory_digits(batch_size, steps):
 
 
 def keras(precision, batch_size, steps):
-    os.environ.update(KERAS_BACKEND='tensorflow', TF_DETERMINISTIC_OPS='0')  # Keras sets no seeds
-    from support import cli
-    with cli.quiet_start():
+    os.environ['KERAS_BACKEND'] = 'tensorflow'
+    from support import script
+    with script.held_back():
         import keras
     if precision == 'bfloat16':
         keras.mixed_precision.set_global_policy('mixed_bfloat16')
@@ -166,10 +170,8 @@ COMPETITORS = {'ours': ours, 'Keras on TensorFlow': keras, 'PyTorch': pytorch,
 # ---- The machine's peak: the best that any library's large product or convolution reaches ---------
 
 def tensorflow_peak(precision, operation):
-    from support import cli
-    with cli.quiet_start():
-        import tensorflow.compat.v1 as tf
-        tf.disable_v2_behavior()
+    import tensorflow.compat.v1 as tf
+    tf.disable_v2_behavior()
     if precision == 'bfloat16' and tf.__version__ < '2':
         raise ImportError('TensorFlow 1.15 has no bfloat16 on processors')
     operands = [tf.get_variable(name, initializer=tf.ones(shape, precision))

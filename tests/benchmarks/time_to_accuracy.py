@@ -28,9 +28,8 @@ def digits(directory):
 
 def keras(directory, seed, epochs):
     os.environ['KERAS_BACKEND'] = 'tensorflow'
-    from support import cli
-    os.environ['TF_DETERMINISTIC_OPS'] = '0'  # as the script is published
-    with cli.quiet_start():
+    from support import script
+    with script.held_back():
         import keras
     keras.utils.set_random_seed(seed)
     layers = keras.layers

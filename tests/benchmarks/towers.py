@@ -29,16 +29,15 @@ def prepare(stack, towers, machines, cores, batch_size):
         stack.callback(worker.wait)
     pin(0, cores)
     lesson3 = importlib.import_module('07_convnet_towers')
-    lesson2, tf, cluster, utils = lesson3.lesson2, lesson3.tf, lesson3.cluster, lesson3.utils
+    tf, cluster, utils = lesson3.tf, lesson3.cluster, lesson3.utils
     flags, members = lesson3.cli.parse_towers_flags('', flags), cluster.Cluster(addresses, 0)
     stack.enter_context(cluster.chief(members, flags))
-    devices = cluster.tower_devices(members, flags)
+    devices = lesson3.devices.tower_devices(addresses, flags)
     digits = utils.read_mnist(flags.data_dir).train
     with tf.device(devices[0]):
-        images, scaled, labels = lesson2.placeholders()
-        _, cross_entropy, train_op, _ = lesson3.towers_on(devices)(
-            flags, scaled, labels, tf.train.get_or_create_global_step())
-        session = lesson2.devices.session(flags)
+        images, labels = tf.placeholder(tf.uint8, [None, 28, 28]), tf.placeholder(tf.int32, [None])
+        _, cross_entropy, train_op = lesson3.towers_on(devices)(flags, images, labels, flags.keep_prob)
+        session = stack.enter_context(lesson3.devices.session(flags))
         session.run(tf.global_variables_initializer())
     feed = {images: digits.images[:batch_size], labels: digits.labels[:batch_size]}
     return lambda count: [session.run([train_op, cross_entropy], feed) for _ in range(count)]
