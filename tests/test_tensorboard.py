@@ -1,10 +1,10 @@
 """TensorBoard in a real browser: headless Chromium looks at the logs of a short run.
 
-Debian's packages chromium and chromium-driver, and selenium; skipped where they are missing. The
-README's screenshots come from here:
+Debian's packages chromium and chromium-driver; skipped where they are missing. The README's screenshots come from here:
 
-    python -m pytest tests/test_tensorboard.py --screenshots docs --logs graphs
+    python -m pytest tests/test_tensorboard.py -m "" --screenshots docs --logs graphs
 """
+import collections
 import contextlib
 import io
 import os
@@ -16,16 +16,12 @@ import time
 
 import pytest
 from PIL import Image
+from selenium import webdriver
+from selenium.webdriver.chrome.service import Service
 
-from conftest import BOXES, user_environment
-from test_training import run_once
+from conftest import BOXES, FIGURES, run_once, user_environment
 
-webdriver = pytest.importorskip('selenium.webdriver')
-DRIVER, BROWSER = shutil.which('chromedriver'), shutil.which('chromium')
-if not (DRIVER and BROWSER):
-    pytest.skip('no chromium and chromedriver here', allow_module_level=True)
-
-SHOWN_BOXES = BOXES - {'histograms'}  # TensorBoard draws summaries beside what they summarize, and not as a box
+LAYERS = ['conv1', 'pool1', 'conv2', 'pool2', 'fc', 'softmax_linear']
 FIND = '''
 function find(root, selector, found) {  // in shadow roots, too
   found.push(...root.querySelectorAll(selector));
@@ -36,12 +32,8 @@ return find(document, arguments[0], []).filter(each => each.getBoundingClientRec
 
 
 @pytest.fixture(scope='module')
-def logs(request, tmp_path_factory, small_data, lesson2):
-    if request.config.getoption('--logs'):
-        return request.config.getoption('--logs')
-    folder = tmp_path_factory.mktemp('run')
-    run_once(lesson2, '--epochs', 3, '--data-dir', small_data, '--output-dir', folder)
-    return str(folder / 'graphs')
+def logs(request, four_epochs):
+    return request.config.getoption('--logs') or str(four_epochs.folder / 'graphs')
 
 
 @pytest.fixture(scope='module')
@@ -63,22 +55,26 @@ def tensorboard(logs):
         if found:
             break
     assert found, 'TensorBoard ended with status {}'.format(process.wait())
-    yield found.group()
-    process.kill()
-    process.communicate()
+    try:
+        yield found.group()
+    finally:
+        process.kill()
+        process.communicate()
 
 
 @pytest.fixture(scope='module')
 def browser(tmp_path_factory):
-    from selenium.webdriver.chrome.service import Service
+    driver_path, browser_path = shutil.which('chromedriver'), shutil.which('chromium')
+    if not (driver_path and browser_path):
+        pytest.skip('no chromium and chromedriver here')
     options = webdriver.ChromeOptions()
-    options.binary_location = BROWSER
+    options.binary_location = browser_path
     for argument in ('headless', 'no-sandbox', 'disable-gpu', 'disable-dev-shm-usage', 'disable-quic', 'no-first-run',
                      'disable-background-networking', 'disable-component-update', 'disable-sync',
                      'window-size=1400,1200', 'force-device-scale-factor=2',
                      'user-data-dir={}'.format(tmp_path_factory.mktemp('chromium'))):
         options.add_argument('--' + argument)
-    service = Service(DRIVER)
+    service = Service(driver_path)
     service.start()
     driver = webdriver.Remote(service.service_url, options=options)  # as selenium 3 and 4 both understand it
     yield driver
@@ -136,60 +132,82 @@ def names(nodes):
     return {node.get_attribute('data-name') for node in nodes}
 
 
-def set_aside(browser, find, aside=('checkpoint', 'moving_average', 'train', 'evaluation')):
-    """Removes boxes from the main graph, as README says. Returns those that stay, but for TensorBoard's own 'init'."""
+def set_aside(browser, find, aside=('moving_average', 'train', 'evaluation')):
+    """Removes boxes from the main graph, as README says. Returns those that stay."""
     for name in aside:
         box = next(node for node in find('g.node[data-name]') if node.get_attribute('data-name') == name)
         webdriver.ActionChains(browser).click(still(box)).perform()
         find('paper-button', lambda found: any(each.text == 'Remove from main graph' for each in found))
         next(each for each in find('paper-button') if each.text == 'Remove from main graph').click()
         find('paper-button', lambda found: any(each.text == 'Add to main graph' for each in found))
-    kept = [node for node in find('g.node[data-name]') if node.get_attribute('data-name') not in aside + ('init',)]
+    kept = [node for node in find('g.node[data-name]') if node.get_attribute('data-name') not in aside]
     still(kept[-1])
     webdriver.ActionChains(browser).move_to_element(kept[0]).move_by_offset(0, 60).click().perform()  # selects none
     return kept
 
 
-def test_the_graph_has_the_boxes_of_the_lecture_and_conv1_opens(page, browser, screenshot):
-    find = page('graphs&run=convnet_mnist%2Ftrain')
-    nodes = find('g.node[data-name]', lambda found: len(found) >= len(SHOWN_BOXES))
-    assert names(nodes) == SHOWN_BOXES
-    screenshot('tensorboard_graph.png', set_aside(browser, find))
-    nodes = find('g.node[data-name]')
-    conv1 = next(node for node in nodes if node.get_attribute('data-name') == 'conv1')
+# ---- What is in the log ----
+
+def test_one_log_has_the_lecture_s_graph_and_everything_else(four_epochs, lesson2):
+    tf, folder = lesson2.tf, str(four_epochs.folder / 'graphs' / 'convnet_mnist')
+    (log,) = [name for name in os.listdir(folder) if 'tfevents' in name]  # and no folders
+    assert not [name for name in os.listdir(folder) if os.path.isdir(os.path.join(folder, name))]
+    steps, graphs = collections.defaultdict(list), []
+    for event in tf.train.summary_iterator(os.path.join(folder, log)):
+        graphs += [tf.GraphDef.FromString(event.graph_def)] if event.HasField('graph_def') else []
+        for value in event.summary.value:
+            steps[value.tag].append(event.step)
+    (graph,) = graphs
+    assert {node.name.split('/')[0] for node in graph.node} == BOXES | {'cross_entropy', 'Merge'}  # its summary
+    assert not [node.name for node in graph.node if node.op in ('SaveV2', 'RestoreV2', 'HistogramSummary')]
+    after_each_epoch = ['accuracy/validation', 'accuracy/test'] + [
+        'histograms/{}/{}'.format(layer, kind) for layer in LAYERS
+        for kind in ('activations',) + (('weights', 'biases') if 'pool' not in layer else ())]
+    expected = dict({tag: [6, 12, 18, 24] for tag in after_each_epoch}, cross_entropy=[10, 20],
+                    **{name: [24] for name in FIGURES})
+    assert dict(steps) == expected
+
+
+# ---- What TensorBoard shows ----
+
+def test_the_graph_has_the_boxes_of_the_lecture_and_conv1_opens(page, browser, screenshot, request):
+    find = page('graphs&run=convnet_mnist')
+    nodes = find('g.node[data-name]', lambda found: len(found) >= len(BOXES))
+    assert names(nodes) == BOXES
+    if request.config.getoption('--screenshots'):
+        screenshot('tensorboard_graph.png', set_aside(browser, find))
+    conv1 = next(node for node in find('g.node[data-name]') if node.get_attribute('data-name') == 'conv1')
     webdriver.ActionChains(browser).double_click(still(conv1)).perform()
     inside = find('g.node[data-name^="conv1/"]', lambda found: len(found) >= 3)
     assert {'conv1/weights', 'conv1/biases', 'conv1/Conv2D'} <= names(inside)
-    assert {name for name in names(find('g.node[data-name]')) if '/' not in name} == SHOWN_BOXES
 
 
+@pytest.mark.slow
 def test_the_graph_of_two_towers(page, browser, screenshot, small_data, lesson3, tmp_path):
     run_once(lesson3, '--epochs', 1, '--data-dir', small_data, '--output-dir', tmp_path)
-    in_towers = {'pool1', 'pool2', 'dropout', 'loss', 'gradients'}
-    boxes = SHOWN_BOXES - in_towers | {'tower_0', 'tower_1', 'sum', 'batch_size'}
+    boxes = BOXES - {'scale', 'pool1', 'pool2', 'dropout', 'loss'} | {'tower_0', 'tower_1', 'sum', 'whole', 'batch_size'}
     with tensorboard(str(tmp_path / 'graphs')) as address:
         find = page('graphs', address)
         assert names(find('g.node[data-name]', lambda found: len(found) >= len(boxes))) == boxes
-        screenshot('tensorboard_towers.png', set_aside(browser, find))
+        kept = set_aside(browser, find)
+        assert names(kept) == boxes - {'moving_average', 'train', 'evaluation'}
+        screenshot('tensorboard_towers.png', kept)
 
 
-def test_the_scalars_show_the_runs(page):
+def test_the_scalars_are_curves_of_the_run(page):
     find = page('scalars')
     assert find('vz-line-chart2, tf-line-chart-data-loader', lambda found: len(found) >= 3)
-    for run in 'train', 'validation', 'test':
-        assert find('tf-runs-selector, tf-multi-checkbox', lambda found: any(run in each.text for each in found))
+    assert find('tf-runs-selector, tf-multi-checkbox', lambda found: any('convnet_mnist' in each.text
+                                                                         for each in found))
     curves = find('svg path.line, svg .plot path, svg .line-plot path', lambda found: len(found) >= 4)
     assert any(len(curve.get_attribute('d') or '') > 20 for curve in curves)
 
 
-def test_the_images_are_the_figures(page):
-    pictures = page('images')('img', lambda found: len(found) >= 2)
-    assert all(int(picture.get_property('naturalWidth')) > 300 for picture in pictures[:2])
-
-
-def test_the_histograms_show_something(page):
-    shapes = page('histograms')('svg .histogram path, svg path.outline, svg g.histogram', lambda found: len(found) >= 3)
-    assert shapes
+@pytest.mark.parametrize('name, selector', [
+    ('images', 'img'), ('histograms', 'svg .histogram path, svg path.outline, svg g.histogram')])
+def test_the_images_and_histograms_show_something(page, name, selector):
+    found = page(name)(selector, lambda found: len(found) >= 2)
+    assert name != 'images' or all(int(picture.get_property('naturalWidth')) > 300 for picture in found)
 
 
 def test_the_projector_finds_the_activations(page, browser):
