@@ -159,9 +159,9 @@ def train(flags, data, build=build_network):
     logits, cross_entropy, train_op = build(flags, images, labels, keep_prob)
     train_op, ema = moving_average(train_op, flags.ema_decay)
     correct = evaluation(logits, labels)
-    tf.summary.scalar('cross_entropy', cross_entropy)
-    summary_op = tf.summary.merge_all()
-    tables.print_layers()
+    with tf.name_scope('summaries'):
+        tf.summary.scalar('cross_entropy', cross_entropy)
+        summary_op = tf.summary.merge_all()
 
     # Each session has values of its own for the variables: one trains, the other evaluates with the averages.
     with devices.session(flags) as session, devices.session(flags) as evaluation_session, \

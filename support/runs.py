@@ -28,6 +28,7 @@ def open_run(session, flags, data):
     work on the run, or a file of the user's is in the way.
     """
     folders = outputs.run_folders(flags.output_dir, flags.name)
+    tables.print_layers()
     with checkpoints.lock(folders.checkpoints):
         if flags.restart:
             outputs.back_up(folders)
@@ -40,6 +41,7 @@ def open_run(session, flags, data):
         print('Trains on {}\n'.format(', '.join(devices.training_devices(session, flags))))
         with checkpoints.readable(os.path.join(folders.checkpoints, 'model.ckpt')) as prefix:
             run = Run(session, flags, data, folders, prefix)
+            run.find_checkpoint()  # before anything is written
             with stop_on_signals(run), save_errors(folders.checkpoints):
                 yield run
         event_logs.check_written(folders.graphs, 'summary')
@@ -130,12 +132,13 @@ class Run(Progress):
         super().__init__(session, folders, len(data.train.labels), flags.batch_size)
         self.name, self.prefix = flags.name, prefix  # prefix: of the checkpoints' names
         self.history = []  # {'epoch', 'loss', 'validation', 'test', 'step'} of each finished epoch
+        self.epochs_before = 0  # in earlier processes
         self.latest = None  # the newest checkpoint
         self._settings = dict({name: getattr(flags, name) for name in SETTINGS}, dataset=utils.fingerprint(data),
                               bf16=flags.bf16 and devices.can_use_bfloat16())
 
-    def newest_checkpoint(self, writer):
-        """Returns the newest intact checkpoint for saver.restore, or None. Prints the history up to it.
+    def find_checkpoint(self):
+        """Finds the newest intact checkpoint, if there is one.
 
         Raises UserError if it was trained with other settings, or is that of another network.
         """
@@ -143,19 +146,21 @@ class Run(Progress):
             refuse_other_settings(path, saved['settings'], self._settings)
             checkpoints.refuse_other_network(path, shapes, tf.global_variables())
 
-        self.initial_weights = values_of_weights(self._session)
-        path, saved = checkpoints.newest_intact(self.folders.checkpoints, check)
-        step = 0
-        if path:
-            self.latest, step = path, int(path.split('-')[-1])
+        self.latest, saved = checkpoints.newest_intact(self.folders.checkpoints, check)
+        if saved:
             self.history, self._loss_sum = saved['history'], saved['loss_sum']
-            print('Continuing from {}\n'.format(tables.relative(path)))
+            self.epochs_before = len(self.history)
+            print('Continuing from {}\n'.format(tables.relative(self.latest)))
             print_learning_rates(saved['settings'], self._settings)
+
+    def newest_checkpoint(self, writer):
+        """Returns the newest intact checkpoint for saver.restore, or None. Prints the history up to it."""
+        self.initial_weights = values_of_weights(self._session)
+        step = int(self.latest.split('-')[-1]) if self.latest else 0
         self._images_seen = step % self.steps_per_epoch * self._settings['batch_size']
-        self.epochs_before = len(self.history)
         event_logs.mark(writer, tf.SessionLog.START, step + 1)
         tables.print_history(self.history)
-        return '{}-{}'.format(self.prefix, step) if path else None
+        return '{}-{}'.format(self.prefix, step) if self.latest else None
 
     def saved(self, step, writer):
         """To be called after saver.save: writes what else is needed to continue. Ends the program if a signal asked."""

@@ -15,12 +15,13 @@ import pytest
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 sys.path.insert(0, ROOT)
+os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')  # here nothing holds back what TensorFlow prints
 import utils  # noqa: E402
 from support import script  # noqa: E402
 
 FIGURES = ['learned_kernels', 'activations', 'training_curve', 'confusion', 'mistakes']  # of lesson 2
 BOXES = {'data', 'scale', 'conv1', 'pool1', 'conv2', 'pool2', 'fc', 'dropout', 'softmax_linear', 'loss', 'train',
-         'global_step', 'moving_average', 'evaluation'}  # of its graph
+         'global_step', 'moving_average', 'evaluation', 'summaries'}  # of its graph
 
 
 def pytest_addoption(parser):

@@ -1,6 +1,5 @@
 """Lesson 1 as its users run it, the arithmetic that it prints, and the pictures that it must read or refuse."""
 import collections
-import contextlib
 import io
 import os
 import re
@@ -8,24 +7,21 @@ import subprocess
 import sys
 from unittest import mock
 
+import matplotlib
 import numpy as np
 import pytest
 import scipy.signal
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from PIL import Image
 
 import kernels
 import utils
 from support import cli, outputs
-from conftest import ROOT, run_script
+from conftest import ROOT, run_once, run_script
 from test_kernels import CUSTOM, by_scipy, strided
 
 CHIHUAHUA = os.path.join(ROOT, 'data', 'chihuahua.jpg')
 TWO_FIGURES = ['basic_filters.png', 'conv_ops.png']
-
-
-@pytest.fixture(scope='module')
-def tables(lesson1):
-    return lesson1.tables  # imports TensorFlow
 
 
 @pytest.fixture
@@ -43,10 +39,6 @@ def small(filters, small_picture):
 
 def png_files(folder):
     return sorted(name for name in os.listdir(str(folder)) if name.endswith('.png'))
-
-
-def read_png(path):
-    return np.asarray(Image.open(str(path)).convert('RGB'))
 
 
 def summaries(lesson1, log_dir):
@@ -92,11 +84,12 @@ def test_the_main_command_ends_with_one_thing_to_try_next(main_run, small):
     assert os.path.exists(os.path.join(ROOT, script))
 
 
-def test_the_main_command_writes_two_figures(main_run):
-    assert png_files(main_run.folder / 'figures' / 'basic_filters') == TWO_FIGURES
+def test_the_main_command_writes_two_figures_and_a_page(main_run):
+    folder = main_run.folder / 'figures' / 'basic_filters'
+    assert png_files(folder) == TWO_FIGURES and (folder / 'basic_filters.html').exists()
     assert sorted(os.listdir(str(main_run.folder))) == ['figures', 'graphs']
     for name in TWO_FIGURES:
-        assert read_png(main_run.folder / 'figures' / 'basic_filters' / name).std() > 20  # there is something to see
+        assert np.asarray(Image.open(str(folder / name)).convert('RGB')).std() > 20  # there is something to see
 
 
 def test_the_pictures_in_tensorboard(main_run, lesson1):
@@ -282,9 +275,9 @@ def printed_sizes(stdout):
 
 @pytest.mark.parametrize('kernel', [(2, 2), (3, 3), (31, 31), (7, 1)])
 @pytest.mark.parametrize('picture', [(40, 40), (41, 38), (33, 64)])
-def test_output_sizes_are_those_of_the_formula_and_of_tensorflow(lesson1, tables, capsys, kernel, picture):
+def test_output_sizes_are_those_of_the_formula_and_of_tensorflow(lesson1, capsys, kernel, picture):
     tf = lesson1.tf
-    tables.print_output_sizes('mine', kernel, picture)
+    lesson1.tables.print_output_sizes('mine', kernel, picture)
     title, printed = printed_sizes(capsys.readouterr().out)
     assert 'mine' in title and '{} x {}'.format(*kernel) in title and len(printed) == 6
     with tf.Graph().as_default(), tf.Session() as session:
@@ -297,8 +290,8 @@ def test_output_sizes_are_those_of_the_formula_and_of_tensorflow(lesson1, tables
         assert text == '{:.0f} x {:.0f}'.format(*formula) == '{} x {}'.format(*values[stride, padding].shape[1:3])
 
 
-def test_output_sizes_where_the_kernel_does_not_fit(tables, capsys):
-    tables.print_output_sizes('mine', (3, 3), (2, 5))
+def test_output_sizes_where_the_kernel_does_not_fit(lesson1, capsys):
+    lesson1.tables.print_output_sizes('mine', (3, 3), (2, 5))
     _, printed = printed_sizes(capsys.readouterr().out)
     assert [printed[stride, 'SAME'] for stride in (1, 2, 3)] == ['2 x 5', '1 x 3', '1 x 2']
     assert {printed[stride, 'VALID'] for stride in (1, 2, 3)} == {'the kernel does not fit'}
@@ -348,10 +341,10 @@ def test_what_the_operations_do_to_colours(lesson1):
     ('1 1 1; 1 1 1; 1 1 1', 9), ('.25 .25', 0.5), ('2', 2), ('1 2; 3 4', 10), ('1', None),
     ('0 1 0; 1 -4 1; 0 1 0', None), ('.1 .1 .1 .1 .1 .1 .1 .1 .1 .1', None), ('.1 .2 -.3', None),
     ('0 -1 0; -1 5 -1; 0 -1 0', None)])
-def test_a_hint_how_to_divide_a_custom_kernel_whose_sum_is_neither_0_nor_1(tables, capsys, text, divide_by):
+def test_a_hint_how_to_divide_a_custom_kernel_whose_sum_is_neither_0_nor_1(lesson1, capsys, text, divide_by):
     def hint(matrix):
         values = {kind: {'custom': np.zeros([1, 4, 4, 1])} for kind in ('grey', 'rgb')}
-        tables.print_kernels({'custom': matrix}, values)
+        lesson1.tables.print_kernels({'custom': matrix}, values)
         return re.search(r'custom sums to ([\d.]+)\b.*Divide its numbers by (\S+) ', capsys.readouterr().out, re.DOTALL)
 
     matrix = cli.kernel_from_text(text)
@@ -388,36 +381,37 @@ def shown(values, matrix):
 
 
 Drawn = collections.namedtuple('Drawn', 'figures stdout picture matrices stride padding')
+ALL_31 = ';'.join([' '.join(['0.001'] * 31)] * 31)
 DRAWINGS = {
-    'SAME': (['--custom-kernel', '0 1 0; 1 -4 1; 0 1 0'], 1, 'SAME'),
+    'SAME': (['--custom-kernel', '.1 .2 -.3'], 1, 'SAME'),
     'VALID, stride 2': (['--custom-kernel', '1 2; 3 4', '--kernels', 'edge', 'emboss', 'blur'], 2, 'VALID'),
     'SAME, stride 3': (['--kernels', 'sharpen', 'left_sobel'], 3, 'SAME'),
-    '31 x 31': (['--custom-kernel', ';'.join([' '.join(['0.001'] * 31)] * 31), '--kernels', 'identity'], 1, 'VALID')}
+    '31 x 31': (['--custom-kernel', ALL_31, '--kernels', 'identity'], 1, 'VALID')}
+
+
+def draw(lesson1, folder, picture, *arguments):
+    """Lesson 1 with a picture uint8 [h, w, 3]: what it prints, and {path: matplotlib figure}."""
+    figures = {}
+    Image.fromarray(picture).save(str(folder / 'picture.png'))
+    with mock.patch.object(lesson1.figures, 'save_figure',
+                           lambda figure, path, **_: figures.update({os.path.basename(path): figure})):
+        result = run_once(lesson1, '--no-show', '--output-dir', folder, '--image', folder / 'picture.png', *arguments)
+    return result.stdout, figures
 
 
 @pytest.fixture(scope='module', params=DRAWINGS)
 def drawn(request, lesson1, tmp_path_factory):
     """The matplotlib figures of a run, as they are given to save_figure."""
     arguments, stride, padding = DRAWINGS[request.param]
-    folder = tmp_path_factory.mktemp('drawn')
     picture = np.random.RandomState(4).randint(0, 256, (61, 50, 3)).astype(np.uint8)
     picture[20:30, 10:20], picture[20:30, 20:30], picture[20:30, 30:40] = np.diag([255, 255, 255])
-    Image.fromarray(picture).save(str(folder / 'picture.png'))
-    flags = cli.parse_filters_flags(lesson1.__doc__, arguments + [
-        '--no-show', '--output-dir', str(folder), '--image', str(folder / 'picture.png'),
-        '--stride', str(stride), '--padding', padding])
-    figures, stdout = {}, io.StringIO()
-
-    def keep(figure, path):
-        figures[os.path.relpath(path, str(folder))] = figure
-
-    with mock.patch.object(lesson1.figures, 'save_figure', keep), contextlib.redirect_stdout(stdout), \
-            lesson1.tf.Graph().as_default():
-        lesson1.main(flags)
+    arguments = arguments + ['--stride', str(stride), '--padding', padding]
+    stdout, figures = draw(lesson1, tmp_path_factory.mktemp('drawn'), picture, *arguments)
+    flags = cli.parse_filters_flags('', arguments)
     matrices = {name: kernels.KERNELS[name] for name in flags.kernels}
     if flags.custom_kernel is not None:
         matrices['custom'] = flags.custom_kernel
-    return Drawn(figures, stdout.getvalue(), picture, matrices, stride, padding)
+    return Drawn(figures, stdout, picture, matrices, stride, padding)
 
 
 def panel(axis):
@@ -427,7 +421,7 @@ def panel(axis):
 
 def columns_of(drawn):
     """{title: (grey axis, RGB axis, axis of the detail)} of the first figure."""
-    axes = drawn.figures[os.path.join('figures', 'basic_filters', 'basic_filters.png')].axes
+    axes = drawn.figures['basic_filters.png'].axes
     return {axes[start].get_title(loc='left'): axes[start:start + 3] for start in range(0, len(axes), 3)}
 
 
@@ -452,20 +446,45 @@ def test_grey_is_that_of_pillow(drawn):
     assert len({tuple(grey[25, column]) for column in (15, 25, 35)}) == 3  # pure red, green and blue differ
 
 
-def test_captions_tell_the_scale_and_a_size_that_is_not_the_picture_s(drawn):
+def test_captions_tell_the_scale_the_kernel_and_a_size_that_is_not_the_picture_s(drawn):
     for name, (_, _, axis) in columns_of(drawn).items():
-        caption = axis.texts[0].get_text()
+        caption = axis.texts[0].get_text().split('\n')
         matrix = drawn.matrices.get(name, kernels.KERNELS['identity'])
         stride, padding = (1, 'SAME') if name == 'original' else (drawn.stride, drawn.padding)
         size = by_scipy(drawn.picture[:, :, :1], matrix, stride, padding).shape[:2]
         if name == 'original' or size != drawn.picture.shape[:2]:
-            assert caption.split('\n')[0] == '{} high, {} wide'.format(*size)
+            assert caption.pop(0) == '{} x {}'.format(*size)
+        if name == 'original':
+            assert not caption
+            continue
+        zero = abs(matrix.sum()) < 1e-6
+        assert caption[:2] == ['sum {:.3g}'.format(0 if zero else matrix.sum()),
+                               'shown -1 to 1' if zero else 'shown 0 to 1']
+        if len(matrix) == 31:
+            assert caption[2:] == ['31 x 31 numbers']
         else:
-            assert 'high' not in caption
-        if name != 'original':
-            zero = abs(matrix.sum()) < 1e-6
-            assert ('black -1, grey 0, white 1' in caption) == zero != ('black 0, white 1' in caption)
-            assert 'sum {:.3g}\n'.format(0 if zero else matrix.sum()) in caption
+            denominator = int(caption.pop()[2:]) if caption[-1].startswith('/ ') else 1
+            numerators = [[int(number) for number in line.split()] for line in caption[2:]]
+            np.testing.assert_allclose(np.array(numerators) / denominator, matrix, atol=1e-6)
+            assert denominator == {'blur': 16}.get(name, 10 if zero and name == 'custom' else 1)
+
+
+@pytest.mark.parametrize('size', [(640, 640), (150, 900), (900, 100), (1, 1), (3, 500)])
+@pytest.mark.parametrize('arguments', [(), ('--kernels', 'blur'), ('--custom-kernel', '.1 .123 .2; .3 .4 .1; 1 2 3')])
+def test_the_figures_fit_on_a_screen_and_their_texts_do_not_overlap(lesson1, tmp_path, size, arguments):
+    _, figures = draw(lesson1, tmp_path, np.zeros(size + (3,), np.uint8), *arguments)
+    for figure in figures.values():
+        width, height = figure.get_size_inches() * 100
+        assert width <= 1366 and height <= 768 - 80  # 80: for the window's title and toolbar
+        figure.set_dpi(100)
+        renderer = FigureCanvasAgg(figure).get_renderer()
+        texts = [text for axis in figure.axes for text in [axis._left_title] + axis.texts] + figure.texts
+        boxes = [text.get_window_extent(renderer) for text in texts if text.get_text()]
+        for index, box in enumerate(boxes):
+            assert box.x0 >= 0 and box.y0 >= 0 and box.x1 <= width + 1 and box.y1 <= height
+            for other in boxes[:index]:
+                overlap = min(box.x1, other.x1) - max(box.x0, other.x0), min(box.y1, other.y1) - max(box.y0, other.y0)
+                assert min(overlap) <= 2, (overlap, size)
 
 
 def test_the_frame_is_around_the_value_by_hand_and_the_detail_is_what_it_frames(drawn):
@@ -492,8 +511,7 @@ def test_the_frame_is_around_the_value_by_hand_and_the_detail_is_what_it_frames(
 
 
 def test_the_operations_figure_shows_the_wrong_kernel_and_the_right_one(drawn):
-    axes = {axis.get_title(loc='left'): axis
-            for axis in drawn.figures[os.path.join('figures', 'basic_filters', 'conv_ops.png')].axes}
+    axes = {axis.get_title(loc='left'): axis for axis in drawn.figures['conv_ops.png'].axes}
     emboss, rgb = kernels.KERNELS['emboss'], drawn.picture / 255.0
     channels = by_scipy(rgb, emboss)
     sums = np.repeat(channels.sum(axis=2, keepdims=True), 3, axis=2)
@@ -518,7 +536,7 @@ def test_the_operations_figure_shows_the_wrong_kernel_and_the_right_one(drawn):
     (['--stride', '2', '--padding', 'VALID', '--kernels', 'edge'], ['(1, 22, 18, 3)', 'by hand: edge']),
     (['--stride', '1000'], ['(1, 1, 1, 1)', '(1, 1, 1, 3)', '3 x 3)']),
     (['--kernels', 'edge', '--custom-kernel', '-1,0,1;-2,0,2;-1,0,1'], ['{:14}{:6}'.format('custom', 0)]),
-    (['--kernels', 'identity', '--custom-kernel', ';'.join([' '.join(['0.001'] * 31)] * 31)],
+    (['--kernels', 'identity', '--custom-kernel', ALL_31],
      ['sum of the  961 products', '31 x 31', ' 15 x 8\n'])])
 def test_flags(small, flags, expected):
     result = small(*flags)
@@ -625,11 +643,11 @@ def test_a_mistyped_flag_is_reported_before_tensorflow_loads():
     assert 'unrecognized arguments' in stderr and stderr.count('\n') == 1
 
 
-def test_paths_start_at_the_folder_of_the_script(lesson1, monkeypatch, tmp_path):
+def test_paths_start_at_the_folder_of_the_script(monkeypatch, tmp_path):
     monkeypatch.chdir(str(tmp_path))
-    flags = cli.parse_filters_flags(lesson1.__doc__, [])
+    flags = cli.parse_filters_flags('', [])
     assert flags.output_dir == ROOT and flags.image == CHIHUAHUA
-    folders = outputs.run_folders(flags.output_dir, cli.LESSON_1_NAME)
+    folders = outputs.run_folders(flags.output_dir, outputs.FILTERS)
     assert folders.figures == os.path.join(ROOT, 'figures', 'basic_filters')
 
 
@@ -652,10 +670,12 @@ def test_windows_open_where_there_is_a_display(small_picture, tmp_path):
     assert result.stdout.count('A WINDOW') == result.stdout.count('Close the windows to end.') == 1
 
 
-def test_no_windows_if_they_are_not_wanted(small, lesson1, monkeypatch):
-    monkeypatch.setattr(lesson1.cli, 'MPLBACKEND', 'module://fake_display')
-    stdout = small('--kernels', 'blur').stdout  # with --no-show
-    assert 'A WINDOW' not in stdout and 'Close the windows' not in stdout
+def test_no_windows_if_they_are_not_wanted_and_matplotlib_stays_as_it_was(small):
+    with matplotlib.rc_context({'backend': 'module://fake_display', 'font.size': 17}):
+        before = dict(matplotlib.rcParams)
+        stdout = small('--kernels', 'blur').stdout  # with --no-show
+        assert dict(matplotlib.rcParams) == before
+    assert 'WINDOW' not in stdout and 'Close the windows' not in stdout
 
 
 # ---- Pictures ----
