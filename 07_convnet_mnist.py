@@ -79,7 +79,7 @@ def initial_weights(seed, stddev=0, scale=2.0):
 def conv1_weights(kind, stddev):
     """Returns an initializer for the kernels of conv1, which are 'learned', 'random' or 'hand-coded'."""
     if kind == 'hand-coded':
-        return lambda shape, dtype: kernels.filter_bank(*shape)
+        return lambda shape, **_: kernels.filter_bank(*shape)
     # If they are learned, they begin with a tenth of the usual standard deviation, to show what is learned.
     return initial_weights(1, stddev, scale=0.02 if kind == 'learned' else 2.0)
 

@@ -25,7 +25,7 @@ def prepare_filters(flags):
     """Makes the folders of lesson 1 and returns them. The event files of an earlier run of it are removed."""
     folders = run_folders(flags.output_dir, FILTERS)
     claim(folders.figures, FILTERS_OUTPUTS)
-    claim(folders.graphs, ['*.' + FILTERS])
+    claim(folders.graphs, ['events.out.tfevents.*.' + FILTERS])
     with report_write_errors(folders.graphs):
         for name in os.listdir(folders.graphs):
             if name.startswith('events.out.tfevents.') and name.endswith('.' + FILTERS):

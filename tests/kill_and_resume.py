@@ -16,19 +16,14 @@ import time
 
 from conftest import ROOT, prefixes, user_environment, write_small_data
 
-from support import cli
-
-with cli.quiet_start():  # TensorFlow is imported here
-    from support import runs
+from support import runs
 
 NAME = 'convnet_mnist'  # of a run, by default
 TRAIN = '''
 import runpy, sys
 sys.path.insert(0, {root!r})
-from support import cli
-with cli.quiet_start():
-    from support import runs
-runs.TrainingRun.SECONDS_BETWEEN_SAVES = {seconds}
+from support import runs
+runs.SECONDS_BETWEEN_SAVES = {seconds}
 {patch}
 runpy.run_path({root!r} + '/07_convnet_mnist.py', run_name='__main__')
 '''
@@ -49,8 +44,10 @@ def checkpoint_folder(folder):
 
 def digest(folder):
     """SHA-256 over all variables of the newest checkpoint: weights, Adam's slots, averages, step, saved state."""
-    reader = runs.tf.train.NewCheckpointReader(prefixes(checkpoint_folder(folder))[0])
-    sha256 = hashlib.sha256()
+    newest = prefixes(checkpoint_folder(folder))[0]
+    reader = runs.tf.train.NewCheckpointReader(newest)
+    with open(newest + '.json', 'rb') as file:
+        sha256 = hashlib.sha256(file.read())
     for name in sorted(reader.get_variable_to_shape_map()):
         value = reader.get_tensor(name)
         sha256.update(name.encode() + (value if isinstance(value, bytes) else value.tobytes()))
@@ -58,17 +55,13 @@ def digest(folder):
 
 
 def scalars(folder):
-    """What TensorBoard itself reads from the logs, histograms too: {(log, tag): [(step, value), ...]}."""
+    """What TensorBoard itself reads from the logs, histograms too: {tag: [(step, value), ...]}."""
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-    found = {}
-    for name in 'train', 'validation', 'test':
-        log = EventAccumulator(os.path.join(str(folder), 'graphs', NAME, name),
-                               size_guidance={'scalars': 0, 'histograms': 0})
-        log.Reload()
-        for tag in log.Tags()['scalars']:
-            found[name, tag] = [(event.step, event.value) for event in log.Scalars(tag)]
-        for tag in log.Tags()['histograms']:
-            found[name, tag] = [(event.step, event.histogram_value) for event in log.Histograms(tag)]
+    log = EventAccumulator(os.path.join(str(folder), 'graphs', NAME), size_guidance={'scalars': 0, 'histograms': 0})
+    log.Reload()
+    found = {tag: [(event.step, event.value) for event in log.Scalars(tag)] for tag in log.Tags()['scalars']}
+    found.update({tag: [(event.step, event.histogram_value) for event in log.Histograms(tag)]
+                  for tag in log.Tags()['histograms']})
     return found
 
 
