@@ -74,7 +74,10 @@ def read_images_and_labels(directory, name, image_size):
 
 def find_idx(directory, name, dimensions):
     """Some tools write train-images-idx3-ubyte, others train-images.idx3-ubyte; either may be gzipped."""
-    files = os.listdir(directory) if os.path.lexists(directory) else []
+    try:
+        files = os.listdir(directory) if os.path.lexists(directory) else []
+    except OSError as error:
+        raise UserError('{}: cannot be read ({})'.format(directory, error.strerror))
     for dot in '-.':
         for ending in '.gz', '':
             file = '{}{}idx{}-ubyte{}'.format(name, dot, dimensions, ending)

@@ -9,11 +9,26 @@ import subprocess
 import sys
 import tempfile
 
-import utils
-from support import outputs
+_excepthook = sys.excepthook
+_main = getattr(sys.modules['__main__'], '__file__', None)
+_is_script = bool(_main) and os.path.dirname(os.path.abspath(_main)) == os.path.dirname(
+    os.path.dirname(os.path.abspath(__file__)))
+
+
+def _end_in_silence(kind, error, traceback):
+    """Ctrl-C while the libraries load is no error that needs a traceback."""
+    if issubclass(kind, KeyboardInterrupt):
+        os._exit(130)
+    _excepthook(kind, error, traceback)
+
+
+if _is_script:
+    sys.excepthook = _end_in_silence  # before NumPy loads
+
+import utils  # noqa: E402
+from support import outputs  # noqa: E402
 
 NOTES = []  # the lines that TensorFlow printed and that were not shown
-_excepthook = sys.excepthook
 
 
 @contextlib.contextmanager
@@ -76,7 +91,6 @@ def start():
     On a machine with a GPU, TensorFlow is asked to give the same numbers in each run, which it must know before it
     loads; the lessons set a seed, without which its random operations would then fail.
     """
-    sys.excepthook = _end_in_silence
     repair_output()
     if has_nvidia_gpu():
         for name in 'TF_DETERMINISTIC_OPS', 'TF_CUDNN_DETERMINISTIC':
@@ -88,13 +102,6 @@ def start():
         import tensorflow.compat.v1 as tf
         tf.logging.set_verbosity(tf.logging.ERROR)  # in a lesson on TensorFlow 1.x, deprecation warnings are no news
         tf.config.experimental.list_physical_devices()  # TensorFlow comments on the devices now, not in a session
-
-
-def _end_in_silence(kind, error, traceback):
-    """Ctrl-C while the libraries load is no error that needs a traceback."""
-    if issubclass(kind, KeyboardInterrupt):
-        os._exit(130)
-    _excepthook(kind, error, traceback)
 
 
 @contextlib.contextmanager
@@ -129,6 +136,5 @@ def held_back():
                     NOTES.append(line)
 
 
-_main = getattr(sys.modules['__main__'], '__file__', None)
-if _main and os.path.dirname(os.path.abspath(_main)) == utils.HERE:
+if _is_script:
     start()

@@ -22,6 +22,8 @@ NAME = 'convnet_mnist'  # of a run, by default
 TRAIN = '''
 import runpy, sys
 sys.path.insert(0, {root!r})
+from support import script
+script.start()
 from support import runs
 runs.SECONDS_BETWEEN_SAVES = {seconds}
 {patch}
