@@ -172,8 +172,8 @@ def test_one_log_has_the_lecture_s_graph_and_everything_else(four_epochs, lesson
 
 def test_the_graph_has_the_boxes_of_the_lecture_and_conv1_opens(page, browser, screenshot, request):
     find = page('graphs&run=convnet_mnist')
-    nodes = find('g.node[data-name]', lambda found: len(found) >= len(BOXES))
-    assert names(nodes) == BOXES
+    nodes = find('g.node[data-name]', lambda found: len(found) >= len(BOXES) - 1)
+    assert names(nodes) == BOXES - {'summaries'}  # TensorBoard does not draw summaries
     if request.config.getoption('--screenshots'):
         screenshot('tensorboard_graph.png', set_aside(browser, find))
     conv1 = next(node for node in find('g.node[data-name]') if node.get_attribute('data-name') == 'conv1')
@@ -186,7 +186,7 @@ def test_the_graph_has_the_boxes_of_the_lecture_and_conv1_opens(page, browser, s
 def test_the_graph_of_two_towers(page, browser, screenshot, small_data, lesson3, tmp_path):
     run_once(lesson3, '--epochs', 1, '--data-dir', small_data, '--output-dir', tmp_path)
     in_towers = {'scale', 'pool1', 'pool2', 'dropout', 'loss'}
-    boxes = BOXES - in_towers | {'tower_0', 'tower_1', 'sum', 'whole', 'batch_size'}
+    boxes = BOXES - in_towers - {'summaries'} | {'tower_0', 'tower_1', 'sum', 'whole', 'batch_size'}
     with tensorboard(str(tmp_path / 'graphs')) as address:
         find = page('graphs', address)
         assert names(find('g.node[data-name]', lambda found: len(found) >= len(boxes))) == boxes
