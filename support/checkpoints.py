@@ -39,9 +39,9 @@ def newest_intact(folder, check):
     steps = steps_in(folder)
     for step in steps:
         path = path_of(folder, step)
-        saved = outputs.read_json(path + '.json')
         with readable(path) as name:
             try:
+                saved = read_state(path + '.json')
                 reader = open_checkpoint(name)
                 check(path, saved, reader.get_variable_to_shape_map())
                 for each in reader.get_variable_to_shape_map():  # TensorFlow compares each with its checksum
@@ -49,7 +49,7 @@ def newest_intact(folder, check):
                 return path, saved
             except tf.errors.ResourceExhaustedError:
                 raise MemoryError
-            except (tf.errors.OpError, IndexError, FileNotFoundError) as error:  # 1.15 and 2.21 report damage so
+            except (tf.errors.OpError, IndexError, FileNotFoundError, ValueError) as error:  # 1.15 and 2.21 differ
                 print('warning: {} is damaged and passed over ({})'.format(path, outputs.first_line(error)[:100]),
                       file=sys.stderr)
             except OSError as error:
@@ -59,6 +59,15 @@ def newest_intact(folder, check):
                               .format(folder))
     refuse_older_version(folder)
     return None, None
+
+
+def read_state(path):
+    """Returns what the JSON file of a checkpoint has. Raises ValueError if it is damaged, or something else."""
+    saved = outputs.read_json(path)
+    for name, kind in ('settings', dict), ('history', list), ('loss_sum', float):
+        if not isinstance(saved, dict) or not isinstance(saved.get(name), kind):
+            raise ValueError('{} has no {}'.format(os.path.basename(path), name))
+    return saved
 
 
 def open_checkpoint(name):
@@ -115,7 +124,8 @@ def remove_older(folder):
         match = re.match(r'model\.ckpt-(\d+)\.', name)
         unfinished = re.match(r'(model\.ckpt-\d+\..*\.tempstate\d+|checkpoint\.tmp[0-9a-f]+)', name)
         if unfinished or (match and int(match.group(1)) < oldest_kept):
-            os.remove(os.path.join(folder, name))
+            with outputs.report_write_errors(os.path.join(folder, name)):
+                os.remove(os.path.join(folder, name))
 
 
 @contextlib.contextmanager

@@ -1,7 +1,9 @@
 """TensorBoard's files: what tf.summary.FileWriter does not do when a run is continued, or when the disk is full."""
+import contextlib
 import math
 import os
 import re
+import threading
 import time
 
 import numpy as np
@@ -39,19 +41,44 @@ def mark(writer, status, step):
     writer.flush()
 
 
-def check_written(folder, kind):
+@contextlib.contextmanager
+def write_errors():
+    """Turns the errors of a FileWriter into a UserError. On TensorFlow 2.21 its thread would print them, too."""
+    def others(arguments):
+        if arguments.thread.name != 'EventLoggerThread':
+            hook(arguments)
+
+    def is_other(record):
+        return not record.getMessage().startswith('EventFileWriter writer thread error')
+
+    hook = getattr(threading, 'excepthook', None)  # not in Python 3.7
+    threading.excepthook = others
+    tf.get_logger().addFilter(is_other)
+    try:
+        yield
+    except (RuntimeError, IndexError) as error:
+        if 'events.out.tfevents' not in str(error):
+            raise
+        raise utils.UserError('{}: cannot be written ({})'.format(*outputs.first_line(error).split('; ')))
+    finally:
+        threading.excepthook = hook
+        tf.get_logger().removeFilter(is_other)
+
+
+def check_written(folder, kind, step=None):
     """Raises UserError unless the newest event file is whole, and ends with a `kind`: 'session_log' or 'summary'.
 
-    FileWriter says nothing of summaries that it could not write.
+    step: that of the checkpoint whose session log it must be. FileWriter often says nothing of what it could not write.
     """
-    path = os.path.join(folder, logs_in(folder)[-1])
+    path = os.path.join(folder, (logs_in(folder) or ['events.out.tfevents'])[-1])
     last = None
     try:
         for last in tf.train.summary_iterator(path):
             pass
-    except tf.errors.OpError:  # the last record is cut off
+    except tf.errors.OpError:  # the last record is cut off, or there is no file
         last = None
-    if last is None or not last.HasField(kind):
+    if last is None or not last.HasField(kind) or (
+            step is not None and (last.step, last.session_log.status) != (step, tf.SessionLog.CHECKPOINT)):
         raise utils.UserError('{}: cannot be written; is the disk full?'.format(path))
 
 

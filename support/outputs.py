@@ -85,12 +85,14 @@ def own_files(folder):
 
 
 def read_json(path):
-    """What a JSON file has, or None if it is missing or damaged."""
+    """What a JSON file has, or None if it is missing or damaged. Raises UserError if it cannot be read."""
     try:
         with open(path, encoding='utf-8') as file:
             return json.load(file)
     except (FileNotFoundError, NotADirectoryError, ValueError):
         return None
+    except OSError as error:
+        raise utils.UserError('{}: cannot be read ({})'.format(path, error.strerror))
 
 
 def write_whole(path, content):

@@ -42,7 +42,7 @@ def open_run(session, flags, data):
         with checkpoints.readable(os.path.join(folders.checkpoints, 'model.ckpt')) as prefix:
             run = Run(session, flags, data, folders, prefix)
             run.find_checkpoint()  # before anything is written
-            with stop_on_signals(run), save_errors(folders.checkpoints):
+            with stop_on_signals(run), event_logs.write_errors(), save_errors(folders.checkpoints):
                 yield run
         event_logs.check_written(folders.graphs, 'summary')
         if run.signal:  # it came after the last step
@@ -178,7 +178,7 @@ class Run(Progress):
 
     def _write_json(self, step, writer):
         event_logs.mark(writer, tf.SessionLog.CHECKPOINT, step)
-        event_logs.check_written(self.folders.graphs, 'session_log')
+        event_logs.check_written(self.folders.graphs, 'session_log', step)
         self.latest = checkpoints.path_of(self.folders.checkpoints, step)
         state = {'settings': self._settings, 'history': self.history, 'loss_sum': self._loss_sum}
         outputs.write_whole(self.latest + '.json', json.dumps(state, indent=1, sort_keys=True).encode())
