@@ -20,24 +20,34 @@ from support import runs
 
 NAME = 'convnet_mnist'  # of a run, by default
 TRAIN = '''
-import runpy, sys
-sys.path.insert(0, {root!r})
+import importlib, sys
+sys.path[:0] = [{root!r}, {root!r} + '/tests']
 from support import script
 script.start()
+lesson = importlib.import_module('07_convnet_mnist')
 from support import runs
 runs.SECONDS_BETWEEN_SAVES = {seconds}
 {patch}
-runpy.run_path({root!r} + '/07_convnet_mnist.py', run_name='__main__')
+with script.errors_in_one_line():
+    lesson.main()
 '''
 
 
-def start(folder, data, epochs, seconds_between_saves=0, flags=(), patch='', **options):
+def start(folder, data, epochs, seconds_between_saves=0, flags=(), patch=''):
     """Starts lesson 2 as a process of its own, with all it writes under folder. patch: Python to run before."""
     code = TRAIN.format(root=ROOT, seconds=seconds_between_saves, patch=patch)
     return subprocess.Popen(
-        [sys.executable, '-c', code, '--data-dir', data, '--epochs', str(epochs), '--output-dir', folder] +
+        [sys.executable, '-c', code, '--data-dir', str(data), '--epochs', str(epochs), '--output-dir', str(folder)] +
         [str(flag) for flag in flags],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, universal_newlines=True, env=user_environment(), **options)
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, universal_newlines=True, env=user_environment())
+
+
+def shrink(lesson):
+    """Gives lesson 2 few kernels and units: its checkpoints then have 0.1 MB instead of 52."""
+    conv_relu, fully_connected = lesson.conv_relu, lesson.fully_connected
+    lesson.conv_relu = lambda inputs, filters, *more: conv_relu(inputs, min(filters, 4), *more)
+    lesson.fully_connected = lambda inputs, units, *more, **options: fully_connected(inputs, min(units, 16), *more,
+                                                                                     **options)
 
 
 def checkpoint_folder(folder):
@@ -45,7 +55,7 @@ def checkpoint_folder(folder):
 
 
 def digest(folder):
-    """SHA-256 over all variables of the newest checkpoint: weights, Adam's slots, averages, step, saved state."""
+    """SHA-256 over all variables of the newest checkpoint: weights, Adam's slots, averages, step; and over its JSON."""
     newest = prefixes(checkpoint_folder(folder))[0]
     reader = runs.tf.train.NewCheckpointReader(newest)
     with open(newest + '.json', 'rb') as file:
@@ -88,8 +98,8 @@ def progress(folder):
 def run_with_kills(folder, data, epochs, kills, seed, longest, flags=()):
     """Kills `kills` times, each time at a random moment within `longest` seconds; then lets it finish.
 
-    Returns the table, how often it really was killed before its end, and how many of these
-    kills cut a checkpoint's writing short.
+    Returns the table, how often it was killed before its end, and how many of these kills fell into a checkpoint's
+    writing.
     """
     moments, killed, cut_short = random.Random(seed), 0, 0
     for number in range(1, kills + 1):
