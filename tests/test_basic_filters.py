@@ -290,49 +290,23 @@ def test_output_sizes_are_those_of_the_formula_and_of_tensorflow(lesson1, capsys
         assert text == '{:.0f} x {:.0f}'.format(*formula) == '{} x {}'.format(*values[stride, padding].shape[1:3])
 
 
-def test_output_sizes_where_the_kernel_does_not_fit(lesson1, capsys):
-    lesson1.tables.print_output_sizes('mine', (3, 3), (2, 5))
-    _, printed = printed_sizes(capsys.readouterr().out)
-    assert [printed[stride, 'SAME'] for stride in (1, 2, 3)] == ['2 x 5', '1 x 3', '1 x 2']
-    assert {printed[stride, 'VALID'] for stride in (1, 2, 3)} == {'the kernel does not fit'}
-
-
 # ---- The three operations ----
 
 SEPIA = np.array([[.393, .769, .189], [.349, .686, .168], [.272, .534, .131]]) / 1.351  # row: colour out
 
 
-def operations_of(lesson1, *pictures):
-    """What compare_operations makes of pictures [h, w, 3] with emboss: {operation: [h, w, 3]} for each."""
-    with lesson1.tf.Graph().as_default(), lesson1.tf.Session() as session:
-        values = session.run([lesson1.compare_operations(
-            lesson1.tf.constant(picture[np.newaxis]), kernels.KERNELS['emboss']) for picture in pictures])
-    return [{name: output[0] for name, output in each.items()} for each in values]
-
-
 def test_the_operations_equal_scipy(lesson1):
     image = np.random.RandomState(0).rand(12, 11, 3).astype(np.float32)
-    (found,) = operations_of(lesson1, image)
+    with lesson1.tf.Graph().as_default(), lesson1.tf.Session() as session:
+        found = session.run(lesson1.compare_operations(lesson1.tf.constant(image[np.newaxis]),
+                                                       kernels.KERNELS['emboss']))
     channels = by_scipy(image, kernels.KERNELS['emboss'])
     expected = {'conv2d, all channel pairs': np.repeat(channels.sum(axis=2, keepdims=True), 3, axis=2),
                 'conv2d, diagonal': channels, 'depthwise_conv2d': channels,
                 'conv2d, mixing': channels @ SEPIA.T, 'separable_conv2d': channels @ SEPIA.T}
     assert set(found) == set(expected)
     for name in expected:
-        np.testing.assert_allclose(found[name], expected[name], atol=1e-5, err_msg=name)
-
-
-def test_what_the_operations_do_to_colours(lesson1):
-    image = np.random.RandomState(0).rand(12, 11, 3).astype(np.float32)
-    red, grey, white = image * np.float32([1, 0, 0]), np.repeat(image[:, :, :1], 3, axis=2), np.ones_like(image)
-    of_red, of_grey, of_white = operations_of(lesson1, red, grey, white)
-    for name in 'conv2d, diagonal', 'depthwise_conv2d':
-        assert np.abs(of_red[name][..., 1:]).max() == 0  # red stays red
-    np.testing.assert_allclose(of_grey['conv2d, all channel pairs'], 3 * of_grey['conv2d, diagonal'], atol=1e-5)
-    for name in 'conv2d, mixing', 'separable_conv2d':
-        assert np.abs(of_red[name][..., 1:]).max() > 0.1
-        r, g, b = of_white[name][5, 5]
-        assert 1.00001 > r > g > b > 0.5  # the brown of old photographs
+        np.testing.assert_allclose(found[name][0], expected[name], atol=1e-5, err_msg=name)
 
 
 # ---- The hint for a custom kernel ----
@@ -361,17 +335,6 @@ def test_the_kernels_of_the_lecture_need_no_hint(main_run, small):
 
 
 # ---- The figures ----
-
-def test_one_scale_for_all(lesson1):
-    values = np.float32([-2, -1, -0.5, 0, 0.25, 1, 1.5]).reshape(1, 7, 1)
-    to_uint8 = lesson1.figures.to_uint8
-    for name, matrix in kernels.KERNELS.items():
-        expected = [0, 0, 63, 127, 159, 255, 255] if 'edge' in name or 'sobel' in name else [0, 0, 0, 0, 63, 255, 255]
-        picture = to_uint8(values, matrix)
-        assert picture.dtype == np.uint8 and picture.shape == (1, 7, 1) and picture.ravel().tolist() == expected, name
-    nearly_zero = np.float32([[.1, .2, -.3]])  # its sum is not exactly 0 in binary
-    assert to_uint8(values, nearly_zero).ravel().tolist() == [0, 0, 63, 127, 159, 255, 255]
-
 
 def shown(values, matrix):
     """Values as they must be seen, from 0 to 255: of a kernel that sums to 0, 0 is grey; of others, 0 is black."""
@@ -439,13 +402,6 @@ def test_every_panel_equals_scipy(drawn):
             assert np.abs(panel(axis) - expected).max() < 1.01, name
 
 
-def test_grey_is_that_of_pillow(drawn):
-    expected = np.asarray(Image.fromarray(drawn.picture).convert('L')).astype(float)  # ITU-R 601-2
-    grey = panel(columns_of(drawn)['original'][0])
-    assert np.abs(grey - expected[:, :, np.newaxis]).max() <= 1
-    assert len({tuple(grey[25, column]) for column in (15, 25, 35)}) == 3  # pure red, green and blue differ
-
-
 def test_captions_tell_the_scale_the_kernel_and_a_size_that_is_not_the_picture_s(drawn):
     for name, (_, _, axis) in columns_of(drawn).items():
         caption = axis.texts[0].get_text().split('\n')
@@ -469,7 +425,7 @@ def test_captions_tell_the_scale_the_kernel_and_a_size_that_is_not_the_picture_s
             assert denominator == {'blur': 16}.get(name, 10 if zero and name == 'custom' else 1)
 
 
-@pytest.mark.parametrize('size', [(640, 640), (150, 900), (900, 100), (1, 1), (3, 500)])
+@pytest.mark.parametrize('size', [(64, 64), (15, 90), (90, 10)])
 @pytest.mark.parametrize('arguments', [(), ('--kernels', 'blur'), ('--custom-kernel', '.1 .123 .2; .3 .4 .1; 1 2 3')])
 def test_the_figures_fit_on_a_screen_and_their_texts_do_not_overlap(lesson1, tmp_path, size, arguments):
     _, figures = draw(lesson1, tmp_path, np.zeros(size + (3,), np.uint8), *arguments)
@@ -545,18 +501,19 @@ def test_flags(small, flags, expected):
     assert result.stderr == '' and 'Try next' in result.stdout.splitlines()[-1]
 
 
-def test_an_earlier_log_of_its_own_is_replaced_and_others_are_not(small, tmp_path):
-    folder = tmp_path / 'graphs' / 'basic_filters'
+def test_what_it_wrote_earlier_is_replaced_and_logs_of_others_are_not(small, tmp_path):
+    folder, figure = tmp_path / 'graphs' / 'basic_filters', tmp_path / 'figures' / 'basic_filters' / 'basic_filters.png'
     folder.mkdir(parents=True)
     (folder / 'events.out.tfevents.1.mine').write_text('mine')
-    small('--kernels', 'edge')
+    small('--kernels', 'blur')
     (earlier,) = [name for name in os.listdir(str(folder)) if name.endswith('.basic_filters')]
     older = re.sub(r'\d{9,}', '2', earlier)  # so that the two names differ, however quick the runs are
     (folder / earlier).rename(folder / older)
+    before = figure.read_bytes()
     small('--kernels', 'edge')
     names = [name for name in os.listdir(str(folder)) if 'tfevents' in name]
     assert len(names) == 2 and older not in names and older != earlier
-    assert (folder / 'events.out.tfevents.1.mine').read_text() == 'mine'
+    assert (folder / 'events.out.tfevents.1.mine').read_text() == 'mine' and figure.read_bytes() != before
 
 
 @pytest.mark.parametrize('flags, complaint', [
@@ -581,17 +538,13 @@ def test_errors_are_one_line_and_status_2(filters, flags, complaint):
     assert open(CHIHUAHUA, 'rb').read() == before
 
 
-def test_a_log_that_cannot_be_written(small, tmp_path):
-    (tmp_path / 'graphs').write_text('no folder')
-    stderr = small('--kernels', 'blur', check=2).stderr
-    assert 'cannot be written' in stderr and stderr.count('\n') == 1
-
-
 def test_a_small_picture_under_valid_padding(filters, tmp_path):
     Image.new('L', (2, 5), 128).save(str(tmp_path / 'small.png'))
     stderr = filters('--image', tmp_path / 'small.png', '--padding', 'VALID', check=2).stderr
     assert '5 x 2 pixels are too few for a kernel of 3 x 3; use --padding SAME' in stderr and stderr.count('\n') == 1
-    assert 'the kernel does not fit' in filters('--image', tmp_path / 'small.png').stdout
+    _, sizes = printed_sizes(filters('--image', tmp_path / 'small.png').stdout)
+    assert {sizes[stride, 'VALID'] for stride in (1, 2, 3)} == {'the kernel does not fit'}
+    assert [sizes[stride, 'SAME'] for stride in (1, 2, 3)] == ['5 x 2', '3 x 1', '2 x 1']
 
 
 @pytest.mark.parametrize('name', TWO_FIGURES)
@@ -603,14 +556,6 @@ def test_a_picture_of_the_user_is_not_overwritten(filters, tmp_path, name):
     result = filters('--image', mine, '--kernels', 'blur', check=2)
     assert 'was not written by this program' in result.stderr and result.stderr.count('\n') == 1
     assert mine.read_bytes() == before and os.listdir(str(mine.parent)) == [name] and not (tmp_path / 'graphs').exists()
-
-
-def test_its_own_figures_are_replaced(small, tmp_path):
-    path = tmp_path / 'figures' / 'basic_filters' / 'basic_filters.png'
-    small('--kernels', 'blur')
-    before = path.read_bytes()
-    small('--kernels', 'edge')
-    assert path.read_bytes() != before
 
 
 def test_paths_start_at_the_folder_of_the_script(monkeypatch, tmp_path):
@@ -629,6 +574,7 @@ def run_with_backend(backend, picture, folder):
                       environment=environment)
 
 
+@pytest.mark.slow
 def test_a_backend_that_does_not_work_here(small_picture, tmp_path):
     result = run_with_backend('no_such_backend', small_picture, tmp_path)
     assert result.stderr == '' and 'Try next' in result.stdout.splitlines()[-1]
