@@ -31,8 +31,8 @@ def from_environment():
         config = json.loads(text)
         addresses, task = config['cluster']['worker'], config['task']
         right = (set(config['cluster']) == {'worker'} and task['type'] == 'worker' and type(task['index']) is int
-                 and 0 <= task['index'] < len(addresses) and len(set(addresses)) == len(addresses) and all(
-                     0 < host_and_port(address)[1] < 65536 for address in addresses))
+                 and 0 <= task['index'] < len(addresses) == len(set(addresses))
+                 and all(0 < host_and_port(address)[1] < 65536 for address in addresses))
     except (ValueError, KeyError, TypeError, AttributeError):
         right = False
     if not right:
@@ -43,8 +43,7 @@ def from_environment():
         try:
             socket.getaddrinfo(*host_and_port(address))
         except (OSError, UnicodeError) as error:  # UnicodeError: a part of the name that is empty or too long
-            raise utils.UserError('TF_CONFIG: {} cannot be found ({}); expected HOST:PORT of a machine in this network'
-                                  .format(address, getattr(error, 'strerror', None) or error))
+            raise utils.UserError('TF_CONFIG: {} cannot be found ({})'.format(address, error))
     return Cluster(addresses if len(addresses) > 1 else [], task['index'])  # one machine alone needs no server
 
 
@@ -80,17 +79,16 @@ def start_server(cluster, flags):
 @contextlib.contextmanager
 def ends_at_once():
     """With TF_CONFIG, ends the process after the block: a server's threads can crash Python while it shuts down."""
-    status = 0
     try:
         yield
+        status = 0
     except SystemExit as stop:
-        if not os.environ.get('TF_CONFIG'):
-            raise
         status = stop.code or 0
-    if os.environ.get('TF_CONFIG'):
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(status)
+    if not os.environ.get('TF_CONFIG'):
+        sys.exit(status)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
 
 
 def mailbox(index):

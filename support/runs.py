@@ -41,7 +41,6 @@ def open_run(session, flags, data):
         print('Trains on {}\n'.format(', '.join(devices.training_devices(session, flags))))
         with checkpoints.readable(os.path.join(folders.checkpoints, 'model.ckpt')) as prefix:
             run = Run(session, flags, data, folders, prefix)
-            run.find_checkpoint()  # before anything is written
             with stop_on_signals(run), event_logs.write_errors(), save_errors(folders.checkpoints):
                 yield run
         event_logs.check_written(folders.graphs, 'summary')
@@ -131,27 +130,12 @@ class Run(Progress):
     def __init__(self, session, flags, data, folders, prefix):
         super().__init__(session, folders, len(data.train.labels), flags.batch_size)
         self.name, self.prefix = flags.name, prefix  # prefix: of the checkpoints' names
-        self.history = []  # {'epoch', 'loss', 'validation', 'test', 'step'} of each finished epoch
-        self.epochs_before = 0  # in earlier processes
-        self.latest = None  # the newest checkpoint
         self._settings = dict({name: getattr(flags, name) for name in SETTINGS}, dataset=utils.fingerprint(data),
                               bf16=flags.bf16 and devices.can_use_bfloat16())
-
-    def find_checkpoint(self):
-        """Finds the newest intact checkpoint, if there is one.
-
-        Raises UserError if it was trained with other settings, or is that of another network.
-        """
-        def check(path, saved, shapes):
-            refuse_other_settings(path, saved['settings'], self._settings)
-            checkpoints.refuse_other_network(path, shapes, tf.global_variables())
-
-        self.latest, saved = checkpoints.newest_intact(self.folders.checkpoints, check)
-        if saved:
-            self.history, self._loss_sum = saved['history'], saved['loss_sum']
-            self.epochs_before = len(self.history)
-            print('Continuing from {}\n'.format(tables.relative(self.latest)))
-            print_learning_rates(saved['settings'], self._settings)
+        self.latest, saved = find_checkpoint(folders.checkpoints, self._settings)
+        self.history = saved['history']  # {'epoch', 'loss', 'validation', 'test', 'step'} of each finished epoch
+        self.epochs_before = len(self.history)  # in earlier processes
+        self._loss_sum = saved['loss_sum']
 
     def newest_checkpoint(self, writer):
         """Returns the newest intact checkpoint for saver.restore, or None. Prints the history up to it."""
@@ -192,6 +176,25 @@ class Run(Progress):
             sys.exit(128 + self.signal)
 
 
+def find_checkpoint(folder, settings):
+    """Returns the path of the newest intact checkpoint, or None, and what its JSON says.
+
+    Raises UserError if it was trained with other settings, or is that of another network.
+    """
+    def check(path, saved, shapes):
+        refuse_other_settings(path, saved['settings'], settings)
+        checkpoints.refuse_other_network(path, shapes, tf.global_variables())
+
+    path, saved = checkpoints.newest_intact(folder, check)
+    if path is None:
+        return None, {'history': [], 'loss_sum': 0.0}
+    print('Continuing from {}\n'.format(tables.relative(path)))
+    if saved['settings']['learning_rate'] != settings['learning_rate']:
+        print('The learning rate was {} up to here, and is {} from now on.\n'.format(
+            saved['settings']['learning_rate'], settings['learning_rate']))
+    return path, saved
+
+
 def refuse_other_settings(path, saved, now):
     """Raises UserError, with all differences, unless the settings are equal but for the learning rate."""
     different = ['{} {} (now {})'.format('dataset' if name == 'dataset' else '--' + name.replace('_', '-'),
@@ -208,12 +211,6 @@ def setting_text(value):
     if isinstance(value, bool):
         return 'on' if value else 'off'
     return value
-
-
-def print_learning_rates(saved, now):
-    if saved['learning_rate'] != now['learning_rate']:
-        print('The learning rate was {} up to here, and is {} from now on.\n'.format(
-            saved['learning_rate'], now['learning_rate']))
 
 
 def identity(folder):

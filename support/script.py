@@ -107,15 +107,10 @@ def start():
 @contextlib.contextmanager
 def held_back():
     """Keeps what is printed on stderr in NOTES, except errors; if the block fails, all of it is shown."""
-    try:
-        held = tempfile.TemporaryFile()
-    except OSError:  # the temporary folder is full: noise is better than no lesson
-        yield
-        return
     sys.stderr.flush()
     terminal = os.dup(2)
     failed = True
-    with held:
+    with tempfile.TemporaryFile() as held:
         os.dup2(held.fileno(), 2)  # the C++ side writes to the file descriptor, not to sys.stderr
         try:
             yield

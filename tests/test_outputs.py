@@ -194,16 +194,6 @@ def test_a_sigint_while_libraries_load(tmp_path):
         assert result.stderr == ''
 
 
-def test_a_full_temporary_folder(monkeypatch):
-    def full(*arguments):
-        raise OSError(28, 'No space left on device')
-
-    monkeypatch.setattr(script.tempfile, 'TemporaryFile', full)
-    with script.held_back():
-        reached = True
-    assert reached
-
-
 @pytest.mark.parametrize('kind', [MemoryError, 'ResourceExhaustedError'])
 def test_out_of_memory(lesson2, convnet, monkeypatch, kind):
     error = kind() if kind is MemoryError else lesson2.tf.errors.ResourceExhaustedError(None, None, 'OOM')
