@@ -29,6 +29,14 @@ def pytest_addoption(parser):
     parser.addoption('--logs', metavar='DIR', help='the logs at which it looks, instead of a short run\'s')
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist looks for groups
+def pytest_collection_modifyitems(items):
+    """The tests of a file run in one process, and so do those that need the real epoch: they share what was trained."""
+    for item in items:
+        group = 'real epoch' if 'real_epoch' in item.fixturenames else item.fspath.basename
+        item.add_marker(pytest.mark.xdist_group(group))
+
+
 def prefixes(folder):
     """The paths of the checkpoints in a folder, newest first."""
     from support import checkpoints  # and TensorFlow
