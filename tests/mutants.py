@@ -18,7 +18,7 @@ L1, L2, L3 = '07_basic_filters.py', '07_convnet_mnist.py', '07_convnet_towers.py
 K, U = 'kernels.py', 'utils.py'
 CHECKPOINTS, RUN, LOGS = 'support/checkpoints.py', 'support/runs.py', 'support/event_logs.py'
 FIGURES, TABLES, OUTPUTS, CLI = 'support/figures.py', 'support/tables.py', 'support/outputs.py', 'support/cli.py'
-CLUSTER = 'support/cluster.py'
+CLUSTER, DEVICES = 'support/cluster.py', 'support/devices.py'
 
 FAULTS = [  # name, file, text, replacement; file of tests, which of them (as pytest -k takes it)
     # Kernels
@@ -97,7 +97,7 @@ FAULTS = [  # name, file, text, replacement; file of tests, which of them (as py
     # What is kept
     ('SIGTERM ends at once', RUN, 'for signum in (signal.SIGINT, signal.SIGTERM)}', 'for signum in (signal.SIGINT,)}',
      'reliability', 'current_step'),
-    ("the epoch's loss starts anew", RUN, "saved['history'], saved['loss_sum']", "saved['history'], 0.0", 'reliability',
+    ("the epoch's loss starts anew", RUN, "self._loss_sum = saved['loss_sum']", 'self._loss_sum = 0.0', 'reliability',
      'current_step'),
     ('a loss that is NaN goes on', RUN, 'if not math.isfinite(loss_value):', 'if False:', 'reliability', 'diverge'),
     ("others' checkpoints are moved", OUTPUTS, 'for name in os.listdir(folder) if is_among(name, own)',
@@ -124,6 +124,75 @@ FAULTS = [  # name, file, text, replacement; file of tests, which of them (as py
      'zip(axes.flat, images[::-1], captions)', 'training', 'mistakes or predictions_stand'),
     ('the table shows the shapes of biases', TABLES, "if variable.op.name.endswith('weights')",
      "if variable.op.name.endswith('biases')", 'training', 'docstring'),
+    # What a user's own file of the same name protects
+    ('the page is not claimed', RUN, 'figures.TRAINING_FIGURES + [pages.NETWORK_PAGE]', 'figures.TRAINING_FIGURES',
+     'outputs', 'somebody'),
+    ('the pictures of predictions are not claimed', FIGURES, "outputs.claim(folder, ['predictions.png'])",
+     'outputs.claim(folder, [])', 'outputs', 'somebody'),
+    ("the projector's files are not claimed", RUN, "event_logs.PROJECTOR_FILES + ['events", "['events", 'outputs',
+     'somebody'),
+    # Flags of lesson 2 in lesson 3
+    ('--init-stddev is ignored by towers', L3, 'seed, flags.init_stddev, flags.conv1)', 'seed, 0, flags.conv1)',
+     'towers', 'one_tower'),
+    ('--learning-rate is ignored by towers', L3, 'AdamOptimizer(flags.learning_rate)', 'AdamOptimizer(1e-3)', 'towers',
+     'one_tower'),
+    ('--seed is ignored by towers', L3, 'flags.seed + number)', 'number)', 'towers', 'one_tower'),
+    ('towers learn hand-coded kernels', L3, 'zip(gradients, lesson2.learned_variables(flags.conv1))',
+     "zip(gradients, lesson2.learned_variables('learned'))", 'towers', 'one_tower'),
+    # The device of each tower
+    ('the machine of a tower', DEVICES, "'/job:worker/task:{}'.format(tower % machines)",
+     "'/job:worker/task:{}'.format(tower // machines)", 'towers', 'its_device or processes_give'),
+    ('the CPU of a tower', DEVICES, "'CPU:{}'.format(tower // machines)", "'CPU:{}'.format(0)", 'towers',
+     'its_device or parallel'),
+    ('the GPU of a tower', DEVICES, 'tower // machines % gpu_count', '0', 'towers', 'its_device'),
+    # The loss that is printed, and what is evaluated
+    ('the loss of all epochs so far', RUN, 'self._loss_sum, self._images_seen = 0.0, 0\n        self._write',
+     'self._images_seen = 0\n        self._write', 'training', 'training_loss'),
+    ('the loss of a continued epoch counts twice', RUN, "'loss_sum': self._loss_sum}",
+     "'loss_sum': 2 * self._loss_sum}", 'reliability', 'current_step'),
+    ('evaluated without averages', L2, 'averages.restore(evaluation_session, saver.save(', 'saver.restore('
+     'evaluation_session, saver.save(', 'training', 'averaged_network'),
+    ('dropout in the evaluation', L2, 'tf.placeholder_with_default(1.0,', 'tf.placeholder_with_default(0.5,',
+     'training', 'averaged_network'),
+    ('the average of a step ago', L2, 'with tf.control_dependencies([train_op]):', 'with tf.control_dependencies([]):',
+     'convnet', 'averages'),
+    ('conv1 begins at its usual size', L2, "scale=0.02 if kind == 'learned' else 2.0", 'scale=2.0', 'convnet',
+     'initial_values'),
+    # What is on the disk between any two writes
+    ('the JSON comes before the log is checked', RUN, "event_logs.check_written(self.folders.graphs, 'session_log', "
+     'step)', 'pass', 'reliability', 'full_disk or size_limit'),
+    ('old checkpoints go before the JSON', RUN, '        outputs.write_whole(self.latest + ',
+     "        for step in checkpoints.steps_in(self.folders.checkpoints):\n            os.remove(checkpoints.path_of("
+     "self.folders.checkpoints, step) + '.json')\n        outputs.write_whole(self.latest + ", 'reliability',
+     'between_any'),
+    ('checksums are not compared', CHECKPOINTS, 'reader.get_tensor(each)', 'str(each)', 'reliability',
+     'good or flipped'),
+    ('four checkpoints are kept', CHECKPOINTS, 'KEPT = 3', 'KEPT = 4', 'training', 'four_epochs or equal_four'),
+    ('another network fits', CHECKPOINTS, 'or saved[name] != shapes[name]:', 'or False:', 'training',
+     'different_network'),
+    ('curves of an abandoned run remain', LOGS, 'tf.SessionLog(status=status)', 'tf.SessionLog()', 'training',
+     'continuous_curves'),
+    ('logs of one second in any order', LOGS, '>= int(time.time()):', '< 0:', 'reliability', 'one_second'),
+    # The fingerprint of the data
+    ('the fingerprint leaves out the test digits', U, 'itertools.chain(*datasets)', 'itertools.chain(*datasets[:2])',
+     'training', 'another_dataset'),
+    ('the fingerprint leaves out the labels', U, 'sha256.update(array)', 'sha256.update(array if array.ndim > 1 else '
+     "b'')", 'training', 'another_dataset'),
+    # Scales and labels of pictures
+    ('names of colours in another order', TABLES, "('  red', '  green', '  blue')", "('  blue', '  green', '  red')",
+     'basic_filters', 'by_hand'),
+    ('twice the share of white in the activations', FIGURES, 'np.percentile(active, 95)', 'np.percentile(active, 90)',
+     'training', 'activations'),
+    ('sum of a kernel with the wrong sign', TABLES, 'return 0.0 if is_zero_sum(matrix) else matrix.sum()',
+     'return 0.0 if is_zero_sum(matrix) else abs(matrix.sum())', 'basic_filters', 'sum'),
+    ("the lecture's accuracy of another epoch", TABLES, '2: .9401, 3: .9494', '2: .9494, 3: .9401', 'training',
+     'lecture'),
+    # What comes from outside
+    ('a machine twice in TF_CONFIG', CLUSTER, ' == len(set(addresses))', '', 'towers', 'tf_config'),
+    ('true is an index', CLUSTER, "type(task['index']) is int", "isinstance(task['index'], int)", 'towers',
+     'tf_config'),
+    ('a learning rate of 0', CLI, 'or (exclusive and value == low)', '', 'training', 'bad_flags'),
+    ('labels above 9', U, 'if labels.max() > 9:', 'if labels.max() > 10:', 'input', 'label'),
 ]
 
 
@@ -136,7 +205,7 @@ def copy_project(folder):
 def run_tests(folder, file, words):
     """Returns what pytest says of the tests in test_FILE.py that match the words: its exit status and its output."""
     result = subprocess.run(
-        [sys.executable, '-m', 'pytest', '-x', '-q', '-p', 'no:cacheprovider', '-k', words,
+        [sys.executable, '-m', 'pytest', '-x', '-q', '-n', '0', '-k', words,
          os.path.join(folder, 'tests', 'test_{}.py'.format(file))],
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, universal_newlines=True, timeout=600)
     return result.returncode, result.stdout
