@@ -43,19 +43,25 @@ def prefixes(folder):
     return [checkpoints.path_of(folder, step) for step in checkpoints.steps_in(folder)]
 
 
+def imported(name):
+    lesson = importlib.import_module(name)
+    lesson.tf.config.experimental.list_physical_devices()  # TensorFlow comments on the devices now, not in a test
+    return lesson
+
+
 @pytest.fixture(scope='session')
 def lesson1():
-    return importlib.import_module('07_basic_filters')
+    return imported('07_basic_filters')
 
 
 @pytest.fixture(scope='session')
 def lesson2():
-    return importlib.import_module('07_convnet_mnist')
+    return imported('07_convnet_mnist')
 
 
 @pytest.fixture(scope='session')
 def lesson3():
-    return importlib.import_module('07_convnet_towers')
+    return imported('07_convnet_towers')
 
 
 @pytest.fixture(scope='session')

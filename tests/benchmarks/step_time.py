@@ -11,6 +11,7 @@ import contextlib
 import importlib
 import itertools
 import os
+import shutil
 import statistics
 import sys
 import tempfile
@@ -73,7 +74,7 @@ def memory_digits(batch_size, steps):
             np.resize(digits.labels, [steps * batch_size]).astype(np.int64))
 
 
-def keras(precision, batch_size, steps):
+def keras(precision, batch_size, steps, jit_compile=False):
     os.environ['KERAS_BACKEND'] = 'tensorflow'
     from support import script
     with script.held_back():
@@ -87,15 +88,21 @@ def keras(precision, batch_size, steps):
         layers.Conv2D(64, 5, padding='same', activation='relu'), layers.MaxPooling2D(),
         layers.Flatten(), layers.Dense(1024, activation='relu'), layers.Dropout(0.25),
         layers.Dense(10, dtype='float32')])
-    model.compile('adam', keras.losses.SparseCategoricalCrossentropy(from_logits=True), jit_compile=False)
+    model.compile('adam', keras.losses.SparseCategoricalCrossentropy(from_logits=True), jit_compile=jit_compile)
     images, labels = memory_digits(batch_size, steps)
     return lambda count: model.fit(images[:count * batch_size], labels[:count * batch_size],
                                    batch_size=batch_size, verbose=0)
 
 
-def pytorch(precision, batch_size, steps, memory_format='contiguous_format'):
+def keras_compiled(precision, batch_size, steps):
+    return keras(precision, batch_size, steps, jit_compile=True)
+
+
+def pytorch(precision, batch_size, steps, memory_format='contiguous_format', compiled=False):
     import torch
     from torch import nn
+    if compiled and not shutil.which(os.environ.get('CXX', 'g++')):
+        raise ImportError('torch.compile needs a C++ compiler')
     model = nn.Sequential(nn.Conv2d(1, 32, 5, padding='same'), nn.ReLU(), nn.MaxPool2d(2),
                           nn.Conv2d(32, 64, 5, padding='same'), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(),
                           nn.Linear(3136, 1024), nn.ReLU(), nn.Dropout(0.25), nn.Linear(1024, 10))
@@ -103,6 +110,8 @@ def pytorch(precision, batch_size, steps, memory_format='contiguous_format'):
     model.to(memory_format=memory_format).train()
     adam = torch.optim.Adam(model.parameters())
     loss_of = nn.CrossEntropyLoss()
+    if compiled:
+        model = torch.compile(model)
     images, labels = memory_digits(batch_size, steps)
     images = torch.from_numpy(images.transpose(0, 3, 1, 2)).contiguous(memory_format=memory_format)
     labels = torch.from_numpy(labels)
@@ -119,6 +128,10 @@ def pytorch(precision, batch_size, steps, memory_format='contiguous_format'):
 
 def channels_last(precision, batch_size, steps):
     return pytorch(precision, batch_size, steps, 'channels_last')
+
+
+def torch_compiled(precision, batch_size, steps):
+    return pytorch(precision, batch_size, steps, 'channels_last', compiled=True)
 
 
 def jax(precision, batch_size, steps):
@@ -163,8 +176,8 @@ def jax(precision, batch_size, steps):
     return work
 
 
-COMPETITORS = {'ours': ours, 'Keras on TensorFlow': keras, 'PyTorch': pytorch,
-               'PyTorch channels_last': channels_last, 'JAX': jax}
+COMPETITORS = {'ours': ours, 'Keras on TensorFlow': keras, 'Keras, jit_compile': keras_compiled, 'PyTorch': pytorch,
+               'PyTorch channels_last': channels_last, 'torch.compile': torch_compiled, 'JAX': jax}
 
 
 # ---- The machine's peak: the best that any library's large product or convolution reaches ---------
