@@ -649,6 +649,25 @@ def test_another_dataset_in_mnist_s_format(convnet, tmp_path):
 
 # ---- Terminals and processes ----
 
+def test_the_recipe_for_folders_of_pictures(convnet, mnist, tmp_path, monkeypatch):
+    """The lines of docs/try_this.md, on pictures of two digits: the network is trained and reads their names."""
+    (recipe,) = re.findall('```python\n(.*?)```', open(os.path.join(ROOT, 'docs', 'try_this.md')).read(), re.DOTALL)
+    assert recipe.count('\n') <= 15
+    chosen = [(label, image) for label, image in zip(mnist.train.labels, mnist.train.images) if label in (3, 8)][:210]
+    for number, (label, image) in enumerate(chosen):
+        folder = tmp_path / 'pictures' / {3: 'three', 8: 'eight'}[label]
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image).resize((56, 56)).convert('RGB').save(str(folder / '{}.png'.format(number)))
+    monkeypatch.chdir(tmp_path)
+    exec(recipe, {})
+    data = utils.read_mnist(str(tmp_path / 'data' / 'mine'))
+    assert [len(each.labels) for each in data] == [165, 15, 30]
+    for name, label in ('eight', 0), ('three', 1):
+        assert (np.concatenate([each.labels for each in data]) == label).sum() == len(os.listdir('pictures/' + name))
+    result = convnet('--data-dir', tmp_path / 'data' / 'mine', '--epochs', 8, '--batch-size', 16)
+    assert float(rows(result)[-1][3]) > 0.8
+
+
 def test_the_progress_bar_goes_to_a_terminal(lesson2, convnet_flags, without_figures):
     pty, fcntl, termios = [pytest.importorskip(name) for name in ('pty', 'fcntl', 'termios')]
     terminal, end = pty.openpty()
