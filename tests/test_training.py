@@ -649,6 +649,20 @@ def test_another_dataset_in_mnist_s_format(convnet, tmp_path):
 
 # ---- Terminals and processes ----
 
+def test_the_readme_s_variable_scopes(lesson2, capfd):
+    """Its lines print what their comment says, and the lecture note is wrong where the table below says so."""
+    tf = lesson2.tf
+    (snippet,) = re.findall('```python\n(.*?)```', open(os.path.join(ROOT, 'README.md')).read(), re.DOTALL)
+    with tf.Graph().as_default(), tf.Session() as session:
+        names = {}
+        exec(snippet, names)
+        assert capfd.readouterr().out == re.search('# (.*)', snippet).group(1) + '\n'
+        with pytest.raises(ValueError, match='conv1/weights already exists'), tf.variable_scope('conv1'):
+            tf.get_variable('weights', [5, 5, 1, 32])
+        with pytest.raises(tf.errors.OpError, match='strides in the batch and depth'):
+            session.run(tf.nn.conv2d(tf.zeros([1, 9, 9, 2]), tf.zeros([3, 3, 2, 2]), [1, 1, 1, 2], 'SAME'))
+
+
 def test_the_recipe_for_folders_of_pictures(convnet, mnist, tmp_path, monkeypatch):
     """The lines of docs/try_this.md, on pictures of two digits: the network is trained and reads their names."""
     (recipe,) = re.findall('```python\n(.*?)```', open(os.path.join(ROOT, 'docs', 'try_this.md')).read(), re.DOTALL)
