@@ -20,7 +20,7 @@ import tensorflow.compat.v1 as tf  # the functions of TensorFlow 1.x, on 1.15 an
 
 import kernels
 import utils
-from support import cli, devices, figures, pages, runs, tables
+from support import cli, devices, digits, figures, pages, runs, tables
 
 tf.disable_v2_behavior()  # on 2.x: graphs and sessions, instead of computing each operation at once
 IMAGE_SIZE = 28  # height and width of an image, in pixels
@@ -214,15 +214,15 @@ def accuracy(session, correct, images, labels, dataset, batch_size=500):
 
 def predict(flags):
     """Reads pictures of one digit each with the network of the newest checkpoint, with the averages of its weights."""
-    digits = np.stack([utils.read_digit(path, IMAGE_SIZE) for path in flags.predict])
+    pictures = np.stack([digits.read_digit(path, IMAGE_SIZE) for path in flags.predict])
     images = tf.placeholder(tf.uint8, [None, IMAGE_SIZE, IMAGE_SIZE])
     probabilities = tf.nn.softmax(inference(images, keep_prob=1.0))
     averages = tf.train.Saver(tf.train.ExponentialMovingAverage(0).variables_to_restore())
     with devices.session(flags) as session, runs.trained_checkpoint(flags) as checkpoint:
         averages.restore(session, checkpoint)
-        probability_values = session.run(probabilities, feed_dict={images: digits})
+        probability_values = session.run(probabilities, feed_dict={images: pictures})
     tables.print_predictions(flags.predict, probability_values)
-    figures.plot_predictions(flags, digits, probability_values)
+    figures.plot_predictions(flags, pictures, probability_values)
 
 
 def main(arguments=None):

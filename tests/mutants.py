@@ -18,7 +18,7 @@ L1, L2, L3 = '07_basic_filters.py', '07_convnet_mnist.py', '07_convnet_towers.py
 K, U = 'kernels.py', 'utils.py'
 CHECKPOINTS, RUN, LOGS = 'support/checkpoints.py', 'support/runs.py', 'support/event_logs.py'
 FIGURES, TABLES, OUTPUTS, CLI = 'support/figures.py', 'support/tables.py', 'support/outputs.py', 'support/cli.py'
-CLUSTER, DEVICES = 'support/cluster.py', 'support/devices.py'
+CLUSTER, DEVICES, DIGITS = 'support/cluster.py', 'support/devices.py', 'support/digits.py'
 
 FAULTS = [  # name, file, text, replacement; file of tests, which of them (as pytest -k takes it)
     # Kernels
@@ -72,7 +72,7 @@ FAULTS = [  # name, file, text, replacement; file of tests, which of them (as py
     ('displacements half as large', U, 'scale = pixels /', 'scale = pixels / 2 /', 'convnet', 'displacements'),
     ('interpolation with x and y swapped', U, 'return above + (below - above) * y',
      'return above + (below - above) * x', 'convnet', 'bilinear'),
-    ('own digits centred by their box', U, '(digit.sum(axis=axis) * np.arange(side)).sum() / mass', '(side - 1) / 2',
+    ('own digits centred by their box', DIGITS, '(digit.sum(axis=axis) * np.arange(side)).sum() / mass', '(side - 1) / 2',
      'own_digits', 'photo or form'),
     # The network and its training
     ('dropout not divided by keep_prob', L2, '(tf.cast(kept, tf.float32) / keep_prob)', 'tf.cast(kept, tf.float32)',

@@ -13,6 +13,7 @@ from selenium.webdriver.common.keys import Keys
 
 import utils
 from conftest import prefixes
+from support import digits
 from test_filters_page import touch
 from test_tensorboard import LAYERS, browser  # noqa: F401
 
@@ -117,7 +118,7 @@ def test_a_drawing_becomes_the_28_x_28_of_predict(page, tmp_path, side, left, to
             return [at('drawing').toDataURL(), Array.from(readDigit(drawing))]''', points, pen)
         path = tmp_path / '{}.png'.format(digit)
         path.write_bytes(base64.b64decode(url.split(',')[1]))
-        expected = utils.read_digit(str(path))
+        expected = digits.read_digit(str(path))
         assert np.abs(np.array(seen).reshape(28, 28) - expected.astype(int)).max() <= 2, digit
 
 
@@ -138,7 +139,7 @@ def test_drawings_are_read_as_predict_reads_them(page, network):
         actions.release().perform()
         url = page.execute_async_script('const done = arguments[0]; '
                                         'requestAnimationFrame(() => done(at("drawing").toDataURL()))')
-        seen = utils.read_digit(io.BytesIO(base64.b64decode(url.split(',')[1])))
+        seen = digits.read_digit(io.BytesIO(base64.b64decode(url.split(',')[1])))
         logits = network(seen[np.newaxis])['softmax_linear']
         assert 'the network reads {} '.format(logits.argmax()) in text(page, 'answer'), digit
 

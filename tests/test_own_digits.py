@@ -9,6 +9,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 import utils
 from conftest import prefixes, run_here
+from support import digits
 
 FONTS = ['DejaVuSans', 'DejaVuSans-Bold', 'DejaVuSans-Oblique', 'DejaVuSansMono', 'DejaVuSerif', 'DejaVuSerif-Italic',
          'STIXGeneral', 'STIXGeneralItalic', 'cmr10', 'cmtt10']
@@ -19,7 +20,7 @@ def read(tmp_path):
     """Saves a picture, and reads it as a digit."""
     def save_and_read(image, name='digit.png'):
         image.save(str(tmp_path / name))
-        return utils.read_digit(str(tmp_path / name))
+        return digits.read_digit(str(tmp_path / name))
     return save_and_read
 
 
@@ -63,7 +64,7 @@ def test_a_digit_of_another_size_is_the_same_digit_scaled(mnist, tmp_path, size)
     for digit in mnist.test.images[:8]:
         path = str(tmp_path / 'digit.png')
         photo(digit, random).save(path)
-        usual, found = utils.read_digit(path), utils.read_digit(path, size)
+        usual, found = digits.read_digit(path), digits.read_digit(path, size)
         assert found.shape == (size, size) and found.dtype == np.uint8 and found.max() == 255
         expected = np.asarray(Image.fromarray(usual).resize((size, size), Image.LANCZOS), float)
         shifts = range(-2, 3)  # both are placed at whole pixels, which are not the same
@@ -80,10 +81,10 @@ def test_a_shadow_across_the_paper_is_background(read):
     """The paper's brightness is a quadratic surface, and a stroke runs over the border of the picture."""
     y, x = np.meshgrid(np.linspace(-1, 1, 200), np.linspace(-1, 1, 260), indexing='ij')
     paper = 170 - 40 * x + 25 * y - 20 * x * y - 15 * y * y
-    np.testing.assert_allclose(utils.background(paper), paper, atol=0.5)
+    np.testing.assert_allclose(digits.background(paper), paper, atol=0.5)
     inked = paper.copy()
     inked[:60, 90:110] -= 90
-    np.testing.assert_allclose(utils.background(inked), paper, atol=3)
+    np.testing.assert_allclose(digits.background(inked), paper, atol=3)
 
 
 def stroke(size=200, ink=0, paper=255):
@@ -158,7 +159,7 @@ def test_the_weights_are_those_that_were_evaluated(lesson2, convnet, monkeypatch
         def value(name):
             return reader.get_tensor(name + suffix if reader.has_tensor(name + suffix) else name)
 
-        digit = utils.read_digit(str(tmp_path / '7.png'))[np.newaxis, :, :, np.newaxis] / np.float32(255)
+        digit = digits.read_digit(str(tmp_path / '7.png'))[np.newaxis, :, :, np.newaxis] / np.float32(255)
         with lesson2.tf.Graph().as_default(), lesson2.tf.Session() as session:
             layer = lesson2.tf.constant(digit)
             for name in 'conv1', 'conv2':

@@ -35,7 +35,7 @@ function inference(pixels) {
   return {image, conv1, pool1, conv2, pool2, fc, softmax_linear: layer(fc, layers.softmax_linear, -Infinity)};
 }
 
-// ---- A drawing becomes 28 x 28 pixels by the steps of read_digit in utils.py ----
+// ---- A drawing becomes 28 x 28 pixels by the steps of read_digit in support/digits.py ----
 
 function readDigit(context) {
   const bytes = context.getImageData(0, 0, 280, 280).data;
