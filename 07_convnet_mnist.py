@@ -15,7 +15,6 @@
 3,274,634 parameters, trained by Adam. About 99.0% of the test digits are read correctly after 1 epoch, 99.6% after 10.
 """
 from support import script  # as a script: holds back what TensorFlow prints while it loads
-import numpy as np
 import tensorflow.compat.v1 as tf  # the functions of TensorFlow 1.x, on 1.15 and on 2.x
 
 import kernels
@@ -213,16 +212,16 @@ def accuracy(session, correct, images, labels, dataset, batch_size=500):
 
 
 def predict(flags):
-    """Reads pictures of one digit each with the network of the newest checkpoint, with the averages of its weights."""
-    pictures = np.stack([digits.read_digit(path, IMAGE_SIZE) for path in flags.predict])
+    """Reads the digits in pictures with the network of the newest checkpoint, with the averages of its weights."""
     images = tf.placeholder(tf.uint8, [None, IMAGE_SIZE, IMAGE_SIZE])
     probabilities = tf.nn.softmax(inference(images, keep_prob=1.0))
     averages = tf.train.Saver(tf.train.ExponentialMovingAverage(0).variables_to_restore())
-    with devices.session(flags) as session, runs.trained_checkpoint(flags) as checkpoint:
+    with digits.read_pictures(flags.predict, IMAGE_SIZE) as (names, pictures), devices.session(flags) as session, \
+            runs.trained_checkpoint(flags) as checkpoint:
         averages.restore(session, checkpoint)
         probability_values = session.run(probabilities, feed_dict={images: pictures})
-    tables.print_predictions(flags.predict, probability_values)
-    figures.plot_predictions(flags, pictures, probability_values)
+        tables.print_predictions(names, probability_values)
+        figures.plot_predictions(flags, names, pictures, probability_values)
 
 
 def main(arguments=None):

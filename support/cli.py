@@ -100,7 +100,8 @@ def convnet_parser(docstring):
         help='compute in bfloat16 where processor and TensorFlow support it: faster, less precise')
     add('--restart', action='store_true',
         help='begin anew; what the run NAME wrote so far moves to NAME.1, NAME.2, ...')
-    add('--predict', nargs='+', metavar='FILE', help='do not train; read these pictures of one digit each')
+    add('--predict', nargs='+', metavar='FILE',
+        help='do not train; read the digits in these pictures, or in all pictures of a folder')
     return parser
 
 

@@ -390,12 +390,12 @@ def plot_mistakes(dataset, probabilities):
 
 
 @style.context('default')
-def plot_predictions(flags, images, probabilities):
-    """Saves what the network saw of each picture, images [n, h, w], and what it read."""
+def plot_predictions(flags, names, images, probabilities):
+    """Saves what the network saw of each digit, images [n, h, w], and what it read. names [n]: of the pictures."""
     folder = outputs.run_folders(flags.output_dir, flags.name).figures
     path = os.path.join(folder, 'predictions.png')
     outputs.claim(folder, ['predictions.png'])
-    names = [outputs.printable(os.path.basename(name)) for name in flags.predict[:100]]  # nobody looks at more
+    names = [outputs.printable(os.path.basename(name)) for name in names[:100]]  # nobody looks at more
     names = [name if len(name) <= 22 else name[:10] + '...' + name[-9:] for name in names]
     captions = ['{}\n{} ({:.3f})'.format(name.replace('$', r'\$'), row.argmax(), row.max())
                 for name, row in zip(names, probabilities)]

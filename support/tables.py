@@ -1,4 +1,5 @@
 """What the lessons print."""
+import itertools
 import os
 import shlex
 
@@ -8,6 +9,7 @@ import tensorflow.compat.v1 as tf
 import utils
 from support import event_logs, outputs, pages
 
+UNSURE = 0.9  # a probability; docs/own_digits.md says how often right and wrong readings are below it
 LECTURE_ACCURACY = {1: .9111, 2: .9401, 3: .9494, 5: .9549, 10: .9692, 25: .9736, 40: .9793, 50: .9804}  # by epoch
 
 
@@ -191,11 +193,19 @@ def print_results(run, flags):
         needed), flush=True)
 
 
-def print_predictions(paths, probabilities):
-    """Prints the digit and the runner-up for each picture. probabilities: [n, 10]."""
-    paths = [outputs.printable(path) for path in paths]
-    width = max(len(path) for path in paths)
+def print_predictions(names, probabilities):
+    """Prints a row for each picture: its digits with their probabilities, and, of a single one, the runner-up.
+
+    names [n]: of the picture of each digit; probabilities [n, 10].
+    """
+    width = max(len(outputs.printable(name)) for name in names)
     print('{:{}}  digit  probability  runner-up'.format('picture', width))
-    for path, row in zip(paths, probabilities):
-        second, first = np.argsort(row)[-2:]
-        print('{:{}}  {:5}  {:11.4f}  {} ({:.4f})'.format(path, width, first, row[first], second, row[second]))
+    for name, digits in itertools.groupby(zip(names, probabilities), key=lambda pair: pair[0]):
+        rows = np.array([row for _, row in digits])
+        read, largest = rows.argmax(axis=1), rows.max(axis=1)
+        text = '{:{}}  {:>5}  {:>11}'.format(outputs.printable(name), width, ''.join(map(str, read)),
+                                             ' '.join(map('{:.4f}'.format, largest)))
+        if len(rows) == 1:
+            second = rows[0].argsort()[-2]
+            text += '  {} ({:.4f})'.format(second, rows[0, second])
+        print(text + ('  unsure' if largest.min() < UNSURE else ''))

@@ -211,6 +211,7 @@ def test_the_values_by_hand_of_the_main_command(main_run):
     check_by_hand(rgb, picture, emboss[:, :, np.newaxis] * SEPIA[0], by_scipy(picture, emboss) @ SEPIA[0], 1, 'SAME')
     assert rgb.value == pytest.approx(rgb.products.sum(), abs=27 * 5e-5)
     assert np.abs(rgb.products).sum(axis=(0, 1)).all()  # each channel in has its share
+    assert re.findall('  (red|green|blue)$', main_run.stdout, re.MULTILINE) == ['red', 'green', 'blue']
 
 
 def test_a_picture_smaller_than_the_kernel_has_values_by_hand_too(filters, tmp_path):
@@ -327,6 +328,13 @@ def test_a_hint_how_to_divide_a_custom_kernel_whose_sum_is_neither_0_nor_1(lesso
     if found:
         assert [float(number) for number in found.groups()] == [divide_by, divide_by]
         assert not hint(matrix / divide_by)
+
+
+def test_the_sums_of_the_kernels_are_printed(main_run, small):
+    sums = dict(re.findall(r'^(\w+) +(-?[\d.]+)  \(1, ', main_run.stdout, re.MULTILINE))
+    assert {name: float(text) for name, text in sums.items()} == {
+        name: pytest.approx(matrix.sum(), abs=1e-4) for name, matrix in kernels.KERNELS.items()}
+    assert re.search(r'^custom +-2  ', small('--kernels', 'blur', '--custom-kernel=0 -2 0').stdout, re.MULTILINE)
 
 
 def test_the_kernels_of_the_lecture_need_no_hint(main_run, small):

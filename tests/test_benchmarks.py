@@ -28,8 +28,8 @@ def figures_of(stdout, name):
 def test_step_time():
     stdout, stderr = benchmark('step_time.py', '--batch-size', 4, '--steps', 2, '--rounds', 1,
                                '--precisions', 'float32')
-    for name in ('ours', 'Keras on TensorFlow', 'Keras, jit_compile', 'PyTorch', 'PyTorch channels_last', 'torch.compile',
-                 'JAX'):
+    for name in ('ours', 'Keras on TensorFlow', 'Keras, jit_compile', 'PyTorch', 'PyTorch channels_last',
+                 'torch.compile', 'JAX'):
         assert 'left out: ' + name in stderr or figures_of(stdout, name)[0] > 0
     assert figures_of(stdout, 'ours')[-1] == 1 and 'left out: ours' not in stderr
 

@@ -77,7 +77,7 @@ def test_pictures_with_names_that_cannot_be_shown(tmp_path):
 
 def test_predictions_of_names_that_cannot_be_shown(lesson2, tmp_path):
     flags = cli.parse_convnet_flags('', ['--output-dir', str(tmp_path), '--predict', '$x_\n\udcff.png', '$.png'])
-    lesson2.figures.plot_predictions(flags, np.zeros([2, 28, 28], np.uint8), np.full([2, 10], .1))
+    lesson2.figures.plot_predictions(flags, flags.predict, np.zeros([2, 28, 28], np.uint8), np.full([2, 10], .1))
     lesson2.tables.print_predictions(flags.predict, np.full([2, 10], .1))
     assert os.listdir(str(tmp_path / 'figures' / NAME)) != []
 
@@ -86,7 +86,7 @@ def test_thousands_of_predictions_make_a_figure_of_a_hundred(lesson2, tmp_path, 
     figures = []
     monkeypatch.setattr(lesson2.figures, 'save_figure', lambda figure, path: figures.append(figure))
     flags = cli.parse_convnet_flags('', ['--output-dir', str(tmp_path), '--predict'] + ['a.png'] * 5000)
-    lesson2.figures.plot_predictions(flags, np.zeros([5000, 28, 28], np.uint8), np.full([5000, 10], .1))
+    lesson2.figures.plot_predictions(flags, flags.predict, np.zeros([5000, 28, 28], np.uint8), np.full([5000, 10], .1))
     assert len(figures[0].axes) == 100
 
 
@@ -95,7 +95,7 @@ def test_thousands_of_predictions_make_a_figure_of_a_hundred(lesson2, tmp_path, 
 @pytest.mark.parametrize('name', [
     'checkpoints/{}/checkpoint', 'checkpoints/{}/model.ckpt-12.index',
     'checkpoints/{}/model.ckpt-6.data-00000-of-00001', 'graphs/{}/events.out.tfevents.1.me', 'graphs/{}/labels.tsv',
-    'figures/{}/confusion.png'])
+    'figures/{}/confusion.png', 'figures/{}/convnet_mnist.html'])
 def test_a_file_of_somebody_else_is_found_before_the_training(convnet, tmp_path, name):
     path = tmp_path / name.format(NAME)
     os.makedirs(str(path.parent))
@@ -103,6 +103,16 @@ def test_a_file_of_somebody_else_is_found_before_the_training(convnet, tmp_path,
     result = convnet('--epochs', 1, check=2)
     assert_one_line(result, str(path), 'was not written by this program')
     assert table(result.stdout) == [] and path.read_text() == 'mine'
+
+
+def test_predictions_of_somebody_else_stay(lesson2, tmp_path):
+    flags = cli.parse_convnet_flags('', ['--output-dir', str(tmp_path), '--predict', 'a.png'])
+    path = tmp_path / 'figures' / NAME / 'predictions.png'
+    os.makedirs(str(path.parent))
+    path.write_text('mine')
+    with pytest.raises(utils.UserError, match='was not written by this program'):
+        lesson2.figures.plot_predictions(flags, ['a.png'], np.zeros([1, 28, 28], np.uint8), np.full([1, 10], .1))
+    assert path.read_text() == 'mine'
 
 
 def test_files_of_somebody_else_stay(convnet, filters, tmp_path):

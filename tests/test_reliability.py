@@ -177,6 +177,7 @@ def test_a_death_between_any_two_writes(convnet, trained, tmp_path, undisturbed,
             continue
         assert result.returncode == 0 and state(copy, result) == undisturbed, (name, copy, result)
         assert ('done already' in result.stdout) == done, (name, copy)
+        assert kind != 'continued' or 'Continuing from' in result.stdout, (name, copy)
         left = collections.Counter((os.path.basename(path), value) for path, value in hashes(copy).items())
         assert not more or not earlier - left, (name, earlier - left)
         shutil.rmtree(str(copy))

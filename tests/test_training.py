@@ -224,6 +224,7 @@ def test_one_epoch_and_three_more_equal_four(one_epoch, continued, four_epochs, 
     assert rows(four_epochs.result) == rows(longer)
     assert_equal_variables(*[all_variables(lesson2.tf, folder_of(run, 'checkpoints'))
                              for run in (continued, four_epochs)])
+    assert [len(prefixes(folder_of(run, 'checkpoints'))) for run in (continued, four_epochs)] == [3, 3]
 
 
 def test_figures_of_a_finished_run_can_be_drawn_again(continued, four_epochs):
@@ -291,7 +292,7 @@ def test_predictions_stand_below_the_names_and_pictures_they_are_of(lesson2, tmp
     flags = cli.parse_convnet_flags('', ['--output-dir', str(tmp_path), '--predict', 'a/x.png', 'b/y.png'])
     images = np.array([50, 100], np.uint8)[:, None, None] * np.ones([1, 28, 28], np.uint8)
     probabilities = np.array([[0] * 9 + [1], [.5, .1, .4] + [0] * 7])
-    figures.plot_predictions(flags, images, probabilities)
+    figures.plot_predictions(flags, flags.predict, images, probabilities)
     assert [(each.get_title(), each.images[0].get_array().max()) for each in drawn[0].axes if each.images] == [
         ('x.png\n9 (1.000)', 50), ('y.png\n0 (0.500)', 100)]
 
@@ -352,13 +353,15 @@ def test_bfloat16_is_a_setting_where_it_is_supported(convnet, one_epoch, lesson2
     assert_one_line(convnet(*one_epoch.flags, '--bf16', check=2), 'trained with --bf16 off (now on)')
 
 
-def test_another_dataset_is_refused(convnet, one_epoch, tmp_path):
-    """The same shapes and labels, but one pixel differs."""
-    def change_a_pixel(images):
-        images = images.copy()
-        images[-1, 14, 14] ^= 1
-        return images
-    write_small_data(str(tmp_path / 'other'), resize=change_a_pixel)
+@pytest.mark.parametrize('name', ['train-images-idx3', 'train-labels-idx1', 't10k-images-idx3', 't10k-labels-idx1'])
+@pytest.mark.parametrize('place', [-1, 20])  # a training and a validation digit, if it is of the training file
+def test_another_dataset_is_refused(convnet, one_epoch, tmp_path, small_data, name, place):
+    """The same sizes, but one pixel or one label differs."""
+    shutil.copytree(small_data, str(tmp_path / 'other'))
+    path = tmp_path / 'other' / (name + '-ubyte')
+    values = bytearray(path.read_bytes())
+    values[place] ^= 1
+    path.write_bytes(bytes(values))
     assert_one_line(convnet(*one_epoch.flags, '--data-dir', tmp_path / 'other', check=2), 'trained with dataset')
 
 
@@ -521,7 +524,8 @@ def resized_to_32(images):
     (OTHER_SIZES, [], ['conv1 28 x 28 x 64 5 x 5 x 1 x 64 1,664', 'fc 256 3136 x 256'],
      1664 + 102464 + 803072 + 2570),
     (LARGER_IMAGES, [], ['pool2 8 x 8 x 64 0', 'fc 1024 4096 x 1024'], 832 + 51264 + 4195328 + 10250),
-], ids=['3x3 kernels', '3x3 hand-coded', 'no initializer', 'no convolutions', 'third layer', 'other sizes', '32x32 images'])
+], ids=['3x3 kernels', '3x3 hand-coded', 'no initializer', 'no convolutions', 'third layer', 'other sizes',
+        '32x32 images'])
 def test_the_network_can_be_changed_where_it_stands(lesson2, convnet_flags, tmp_path, capfd, mnist, edits, flags,
                                                     lines, parameters):
     lesson = edited_lesson(tmp_path, edits)
@@ -741,7 +745,8 @@ LOOK = """
 import os, signal, sys, matplotlib
 def look():
     return (dict(os.environ), sys.excepthook, sys.stdout, sys.stderr, dict(matplotlib.rcParams),
-            [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)], [os.fstat(2), len(os.listdir('/proc/self/fd'))])
+            [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)],
+            [os.fstat(2), len(os.listdir('/proc/self/fd'))])
 before = look()
 import importlib
 """

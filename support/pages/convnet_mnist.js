@@ -35,15 +35,89 @@ function inference(pixels) {
   return {image, conv1, pool1, conv2, pool2, fc, softmax_linear: layer(fc, layers.softmax_linear, -Infinity)};
 }
 
-// ---- A drawing becomes 28 x 28 pixels by the steps of read_digit in support/digits.py ----
+// ---- Drawn digits become 28 x 28 pixels by the steps of read_digits in support/digits.py ----
 
-function readDigit(context) {
-  const bytes = context.getImageData(0, 0, 280, 280).data;
-  const ink = values(280, 280, 1, (y, x) => 255 - bytes[4 * (280 * y + x)]);  // the paper is white
+// Returns the digits of a drawing, from left to right. The paper is white here, without lines and frames.
+function readDigits(context) {
+  const {width, height} = context.canvas, bytes = context.getImageData(0, 0, width, height).data;
+  const ink = values(height, width, 1, (y, x) => 255 - bytes[4 * (width * y + x)]);
   const strongest = Uint8Array.from(ink.array).sort().at(-20);
-  if (strongest < 30) return null;
+  if (strongest < 30) return [];
   ink.array = ink.array.map(value => clamp(value / strongest * 2 - 0.7, 0, 1));
-  const box = cutOut(ink, 0.5);
+  const shapes = pieces(ink), digits = group(shapes);
+  if (shapes.length > 100 || digits.length > 12 || digits.some(numbers => numbers.length > 12) ||
+      shapes.some(outer => shapes.some(inner => isWithin(inner, outer)))) return [];
+  const drawn = digits.map(numbers => cutOut(onlyPieces(ink, numbers), 0.5));
+  return drawn.some(each => thickness(each) > 0.4 * Math.max(each.height, each.width)) ? [] : drawn.map(mnistForm);
+}
+
+// The pieces of ink, the longest first, each with its box and the indices of its pixels.
+function pieces(ink) {
+  const {height, width, array} = ink, found = [], steps = [-1, 0, 1];
+  const around = i => steps.flatMap(row => steps.map(column => [Math.floor(i / width) + row, i % width + column]))
+    .filter(([y, x]) => isInside(ink, y, x)).map(([y, x]) => y * width + x);
+  const waiting = new Uint8Array(height * width);  // ink, and what touches it, that belongs to no piece yet
+  array.forEach((value, i) => value > 0.1 && around(i).forEach(near => waiting[near] = 1));
+  for (let first = waiting.indexOf(1); first >= 0; first = waiting.indexOf(1, first)) {
+    const stack = [first], indices = [];
+    waiting[first] = 0;
+    while (stack.length) {
+      const i = stack.pop();
+      if (array[i] > 0.1) indices.push(i);
+      for (const near of around(i)) if (waiting[near]) waiting[near] = !stack.push(near);
+    }
+    if (!indices.some(i => array[i] > 0.5)) continue;
+    const rows = indices.map(i => Math.floor(i / width)), columns = indices.map(i => i % width);
+    const least = numbers => numbers.reduce((a, b) => Math.min(a, b)), most = numbers => -least(numbers.map(n => -n));
+    found.push({indices, top: least(rows), bottom: most(rows) + 1, left: least(columns), right: most(columns) + 1});
+  }
+  return found.sort((a, b) => longerSide(b) - longerSide(a));
+}
+
+const longerSide = ({top, bottom, left, right}) => Math.max(bottom - top, right - left);
+
+const isWithin = (inner, outer) => longerSide(inner) > 0.15 * longerSide(outer) &&
+  [['top', 'bottom'], ['left', 'right']].every(([start, stop]) => {
+    const margin = (outer[stop] - outer[start]) / 10;
+    return inner[start] > outer[start] + margin && inner[stop] < outer[stop] - margin;
+  });
+
+// Pieces above each other, or close together, are one digit: lists of pieces, from left to right, without specks.
+function group(shapes) {
+  const digits = [];
+  for (const piece of shapes) {
+    const largest = longerSide(shapes[0]), near = largest * (longerSide(piece) > largest / 5 ? 0.08 : 0.04);
+    const digit = digits.find(each => piece.left < each.right + near && piece.right > each.left - near &&
+                                      piece.top < each.bottom + 3 * near && piece.bottom > each.top - 3 * near);
+    if (!digit) digits.push({...piece, numbers: [piece]});
+    else {
+      for (const side of ['left', 'top']) digit[side] = Math.min(digit[side], piece[side]);
+      for (const side of ['right', 'bottom']) digit[side] = Math.max(digit[side], piece[side]);
+      digit.numbers.push(piece);
+    }
+  }
+  const tallest = Math.max(...digits.map(({top, bottom}) => bottom - top));
+  return digits.sort((a, b) => a.left - b.left || a.right - b.right)
+    .filter(({top, bottom}) => bottom - top > 0.4 * tallest).map(digit => digit.numbers);
+}
+
+function onlyPieces(ink, shapes) {
+  const array = new Float64Array(ink.array.length);
+  for (const {indices} of shapes) for (const i of indices) array[i] = ink.array[i];
+  return {...ink, array};
+}
+
+// Twice the largest distance, in king's moves, from an ink pixel to one without.
+function thickness(ink) {
+  const distances = values(ink.height + 2, ink.width + 2, 1, (y, x) => valueAt(ink, y - 1, x - 1) > 0.5 ? 1e9 : 0);
+  const {array, width} = distances, before = [-1, -width - 1, -width, 1 - width];
+  array.forEach((_, i) => { if (array[i]) array[i] = 1 + Math.min(...before.map(step => array[i + step])); });
+  for (let i = array.length - 1; i >= 0; i--)
+    if (array[i]) array[i] = Math.min(array[i], 1 + Math.min(...before.map(step => array[i - step])));
+  return 2 * array.reduce((a, b) => Math.max(a, b));
+}
+
+function mnistForm(box) {
   const picture = values(box.height + 40, box.width + 40, 1, (y, x) => valueAt(box, y - 20, x - 20));
   const {array, width} = picture;
   const edges = sumOf(array.map((value, i) =>  // around the digit are zeros, so that no row runs into the next
@@ -124,15 +198,25 @@ function showLayer(name) {
   }));
 }
 
-function read(pixels, name) {
+function probabilitiesOf(pixels) {
   network = inference(pixels);
-  draw(at('image'), network.image);
   const logits = [...network.softmax_linear.array];
   const exponentials = logits.map(logit => Math.exp(logit - Math.max(...logits)));
-  const probabilities = exponentials.map(value => value / sumOf(exponentials));  // softmax
+  return exponentials.map(value => value / sumOf(exponentials));  // softmax
+}
+
+const largestOf = probabilities => probabilities.indexOf(Math.max(...probabilities));
+
+// Reads one or several digits, and shows the layers for the first.
+function read(pixels, name, ...others) {
+  const next = others.map(each => largestOf(probabilitiesOf(each)));
+  const probabilities = probabilitiesOf(pixels);
+  draw(at('image'), network.image);
   const order = [...probabilities.keys()].sort((a, b) => probabilities[b] - probabilities[a]);
-  at('answer').textContent = `${name}: the network reads ${order[0]} (probability ` +
-    `${probabilities[order[0]].toFixed(4)}); runner-up ${order[1]} (${probabilities[order[1]].toFixed(4)}).`;
+  at('answer').textContent = `${name}: the network reads ${[order[0], ...next].join(' ')} (probability ` +
+    `${probabilities[order[0]].toFixed(4)}); runner-up ${order[1]} (${probabilities[order[1]].toFixed(4)}).` +
+    (next.length ? ' Below is the first digit.' : '') +
+    (probabilities[order[0]] < 0.9 ? ' It is unsure.' : '');
   at('bars').innerHTML = probabilities.map((value, digit) =>
     `<span>${digit}</span><progress value="${value}"></progress><span>${value.toFixed(4)}</span>`).join('');
   Object.keys(TITLES).forEach(showLayer);
@@ -219,8 +303,9 @@ function stroke({offsetX, offsetY}) {
   drawing.moveTo(offsetX, offsetY);
   cancelAnimationFrame(nextFrame);
   nextFrame = requestAnimationFrame(() => {
-    const pixels = readDigit(drawing);
-    if (pixels) read(pixels, 'Your drawing');
+    const [first, ...others] = readDigits(drawing);
+    if (first) read(first, 'Your drawing', ...others);
+    else at('answer').textContent = 'This does not look like digits.';
   });
 }
 
