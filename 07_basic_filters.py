@@ -4,8 +4,7 @@
     python 07_basic_filters.py --custom-kernel "0 1 0; 1 -4 1; 0 1 0"
     tensorboard --logdir graphs
 
-Nothing is trained here: the kernels are those of kernels.py, or your own. In lesson 2,
-07_convnet_mnist.py, a network learns its kernels.
+Nothing is trained: the kernels are those of kernels.py, or your own. In lesson 2, a network learns its kernels.
 """
 from support import script  # as a script: holds back what TensorFlow prints while it loads
 import math
@@ -142,7 +141,8 @@ def compare_operations(images, matrix):
 
 def main(arguments=None):
     flags = cli.parse_filters_flags(__doc__, arguments)
-    picture = utils.read_image(flags.image, flags.smallest_image)
+    picture = utils.read_image(flags.image, flags.smallest_image, flags.most_pixels)
+    tables.print_megapixels(flags.image, picture)
     folders = outputs.prepare_filters(flags)
     matrices = {name: kernels.KERNELS[name] for name in flags.kernels}
 
@@ -159,24 +159,29 @@ def main(arguments=None):
         with tf.name_scope('operations'):
             operations = compare_operations(images, kernels.KERNELS['emboss'])
         with tf.Session(config=CPU) as session:
-            # run takes lists and dictionaries of tensors, too, and returns the same with values.
-            grey_picture, values = session.run(
-                [grey, {'grey': grey_outputs, 'rgb': rgb_outputs, 'operations': operations}],
-                feed_dict={images: picture[np.newaxis]})
+            def value_of(tensor):
+                return session.run(tensor, feed_dict={images: picture[np.newaxis]})[0]
 
-    example = 'custom' if 'custom' in matrices else 'blur' if 'blur' in matrices else flags.kernels[0]
-    pixel = explain_one_value('{} in grey'.format(example), grey_picture[0], matrices[example][:, :, np.newaxis],
-                              values['grey'][example][0, :, :, 0], flags.stride, flags.padding)
-    show_that_the_kernel_is_not_flipped()
-    explain_one_value('emboss to sepia in RGB, red channel out', picture,
-                      sepia_kernel(kernels.KERNELS['emboss'])[:, :, :, 0],
-                      values['operations']['conv2d, mixing'][0, :, :, 0], stride=1, padding='SAME')
-    summary = figures.plot_filters(folders.figures, flags, picture, grey_picture[0], values, matrices, pixel)
+            grey_picture = value_of(grey)
+            example = next(name for name in ['custom', 'blur'] + flags.kernels if name in matrices)
+            pixel = explain_one_value('{} in grey'.format(example), grey_picture, matrices[example][:, :, np.newaxis],
+                                      value_of(grey_outputs[example])[:, :, 0], flags.stride, flags.padding)
+            show_that_the_kernel_is_not_flipped()
+            explain_one_value('emboss to sepia in RGB, red channel out', picture,
+                              sepia_kernel(kernels.KERNELS['emboss'])[:, :, :, 0],
+                              value_of(operations['conv2d, mixing'])[:, :, 0], stride=1, padding='SAME')
+            # One output at a time, of which only what a screen can show is kept: a photo's are too large together.
+            views = figures.Views(flags, picture, grey_picture, pixel)
+            for kind, tensors in ('grey', grey_outputs), ('rgb', rgb_outputs), ('operations', operations):
+                for name, tensor in tensors.items():
+                    views.add(kind, name, value_of(tensor), matrices.get(name, kernels.KERNELS['emboss']))
+
+    summary = figures.plot_filters(folders.figures, flags, views, matrices)
     pages.write_filters_page(folders.figures, flags, picture)
     writer = tf.summary.FileWriter(folders.graphs, graph, filename_suffix='.basic_filters')
     writer.add_summary(summary)
     writer.close()
-    tables.print_filters(folders, matrices, values, picture.shape, example)
+    tables.print_filters(folders, matrices, views.shapes, picture.shape, example)
     figures.show_windows()
 
 

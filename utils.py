@@ -5,6 +5,7 @@ import functools
 import gzip
 import hashlib
 import itertools
+import math
 import operator
 import os
 import struct
@@ -189,28 +190,34 @@ def prefetch(iterator):
 
 # ---- Pictures ------------------------------------------------------------------------------------
 
-def read_image(path, smallest=(1, 1)):
+def read_image(path, smallest=(1, 1), most_pixels=math.inf):
     """Reads a picture in any format that Pillow knows: float32 [height, width, 3], RGB, 0 to 1.
 
     It is rotated as its EXIF data say. Of an animation the first frame is read, transparent parts become
-    white, and 16 bits keep their precision. Raises UserError for anything else, and below the smallest (height, width).
+    white, and 16 bits keep their precision. With more than most_pixels it is made smaller. Raises UserError for
+    anything else, and below the smallest (height, width).
     """
     try:
         with warnings.catch_warnings():
             warnings.simplefilter('ignore')  # about harmless damage, for example in EXIF data
             warnings.simplefilter('error', Image.DecompressionBombWarning)
-            image = ImageOps.exif_transpose(Image.open(path))  # also loads it
+            image = Image.open(path)
+            scale = min((most_pixels / (image.width * image.height)) ** 0.5, 1)
+            image.draft(image.mode, [int(side * scale) for side in image.size])  # JPEG decodes to half, a quarter, ...
+            image = ImageOps.exif_transpose(image)  # also loads it
         if image.height < smallest[0] or image.width < smallest[1]:
             raise UserError('{}: {} x {} pixels are too few for a kernel of {} x {}; use --padding SAME'.format(
                 path, image.height, image.width, *smallest))
         if image.mode[0] in 'IF':  # 16 or 32 bits per pixel, which convert() would clip at 255
-            grey = np.nan_to_num(np.asarray(image, np.float32))
+            grey = np.nan_to_num(np.asarray(shrunk(image.convert('F'), most_pixels)))
             grey /= 65535 if image.mode[0] == 'I' else 1 if grey.max() <= 1 else 255
             return np.repeat(np.clip(grey, 0, 1)[:, :, np.newaxis], 3, axis=2)
         if image.mode in ('RGBA', 'LA', 'PA', 'RGBa', 'La') or 'transparency' in image.info:
             image = image.convert('RGBA')
             image = Image.alpha_composite(Image.new('RGBA', image.size, 'white'), image)
-        return np.asarray(image.convert('RGB'), np.float32) / 255
+        picture = np.asarray(shrunk(image.convert('RGB'), most_pixels), np.float32)
+        picture /= 255
+        return picture
     except UserError:
         raise
     except FileNotFoundError:
@@ -222,3 +229,11 @@ def read_image(path, smallest=(1, 1)):
     except Exception as error:  # Pillow's readers raise many kinds for damaged files
         reason = getattr(error, 'strerror', None) or str(error).split('\n')[0] or type(error).__name__
         raise UserError('{}: expected a whole picture; it cannot be read ({})'.format(path, reason))
+
+
+def shrunk(image, most_pixels):
+    """A Pillow image of the same shape with at most most_pixels; one that has no more stays as it is."""
+    scale = (most_pixels / (image.width * image.height)) ** 0.5
+    if scale >= 1:
+        return image
+    return image.resize([max(1, int(side * scale)) for side in image.size], Image.LANCZOS, reducing_gap=3)

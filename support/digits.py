@@ -65,7 +65,7 @@ def read_digits(path, size=28):
 
     Raises UserError if the file is no picture, or holds nothing that looks like digits.
     """
-    image = Image.fromarray((utils.read_image(path) * 255).astype(np.uint8))
+    image = Image.fromarray((utils.read_image(path, most_pixels=1e6) * 255).astype(np.uint8))
     image.thumbnail((PICTURE_SIDE, PICTURE_SIDE), Image.LANCZOS)
     found, reason = find_digits(np.asarray(image, np.float32))
     if not found:
@@ -75,7 +75,7 @@ def read_digits(path, size=28):
 
 
 def find_digits(picture, depth=0):
-    """picture [h, w, 3] -> the ink [h, w], 0 to 1, of each digit, from left to right, and why there is none, or None."""
+    """picture [h, w, 3] -> the ink [h, w], 0 to 1, of each digit, from left to right, and why there is none."""
     ink, texture = ink_of(picture)
     remove_lines(ink)
     labels, boxes = pieces(ink)
@@ -238,7 +238,7 @@ def cut(ink, labels, numbers):
 
 
 def thickness(ink):
-    """The width of the thickest stroke, in pixels: twice the times by which it can be made a pixel thinner all round."""
+    """The width of the thickest stroke, in pixels: twice how often a pixel can be taken off all round."""
     image, times = Image.fromarray(np.pad((ink > 0.5).astype(np.uint8), 1, mode='constant')), 0
     while image.getbbox():
         image, times = image.filter(ImageFilter.MinFilter(3)), times + 1

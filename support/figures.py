@@ -1,4 +1,5 @@
 """Everything that is drawn."""
+import collections
 import io
 import os
 
@@ -30,29 +31,65 @@ def save_figure(figure, path, dpi=100):
 
 # ---- Lesson 1 ------------------------------------------------------------------------------------
 
+class Views:
+    """What a screen can show of a picture [height, width, 3] and of its outputs: overviews, and a detail of each.
+
+    grey_picture [height, width, 1]; pixel: row and column in the picture whose surroundings are the detail.
+    """
+
+    def __init__(self, flags, picture, grey_picture, pixel):
+        self.flags, self.pixel, self.size = flags, np.array(pixel), np.array(picture.shape[:2])
+        smallest = min(-(-(self.size - flags.smallest_image + 1) // flags.stride))  # side of an output
+        self.fraction = min(max(1 / 12, 6 / smallest), 1)  # of it that the detail shows, at least six pixels
+        self.views, self.shapes = {}, {}  # by kind and name
+        for kind, original in ('rgb', picture), ('grey', grey_picture):
+            self.add(kind, 'original', original, np.ones([1, 1]))
+
+    def add(self, kind, name, output, matrix):
+        """Adds an output [height, width, 1 or 3] of a kernel [h, w]."""
+        shown = to_uint8(output, matrix)
+        height, width = shown.shape[:2]
+        margin = (np.array(matrix.shape) - 1) // 2 if self.flags.padding == 'VALID' else 0  # that no output is for
+        centre = (self.pixel + 0.5 - margin) / (self.size - 2 * margin)  # from 0 to 1
+        side = max(int(round(self.fraction * min(height, width))), 1)
+        top, left = [int(min(max(middle * full - side / 2, 0), max(full - side, 0)))
+                     for middle, full in zip(centre, (height, width))]
+        overview = pillow_image(shown).reduce(max(min(height, width) // 1000, 1))
+        self.views[kind, name] = View((height, width), overview, (top, left, side),
+                                      shown[top:top + side, left:left + side].copy())
+        self.shapes[kind, name] = (1,) + output.shape
+
+
+View = collections.namedtuple('View', 'size overview frame detail')  # frame: top, left and side of the detail
+
+
 def to_uint8(values, matrix):
     """Converts an output [height, width, 1 or 3] to uint8 for display, on one scale for all kernels.
 
     A kernel that sums to 0 gives positive and negative values: 0 becomes grey, -1 black and 1 white. Of any
     other, 0 becomes black and 1 white. What lies beyond is clipped; nothing is stretched to full contrast.
     """
-    if tables.is_zero_sum(matrix):
-        values = 0.5 + 0.5 * values
-    return (np.clip(values, 0, 1) * 255).astype(np.uint8)
+    shown = np.empty(values.shape, np.uint8)
+    for start in range(0, len(values), 500):  # so that a large picture needs little more memory
+        rows = values[start:start + 500]
+        if tables.is_zero_sum(matrix):
+            rows = 0.5 + 0.5 * rows
+        shown[start:start + 500] = np.clip(rows, 0, 1) * 255
+    return shown
 
 
 def scale_text(matrix):
     return 'shown -1 to 1' if tables.is_zero_sum(matrix) else 'shown 0 to 1'
 
 
-def filtered_pictures(values, matrices):
-    """values {'grey', 'rgb', 'operations'} of {name: output} -> a summary for TensorBoard's images."""
+def filtered_pictures(views):
+    """Returns a summary of all views but the originals, for TensorBoard's images."""
     summary = tf.Summary()
-    for kind, by_name in values.items():
-        for name, output in by_name.items():
-            step = -(-max(output.shape[1:3]) // 1000)  # in TensorBoard a photo need not have every pixel
-            picture = to_uint8(output[0, ::step, ::step], matrices.get(name, kernels.KERNELS['emboss']))
-            summary.value.add(tag='{}/{}'.format(kind, name), image=image_summary(pillow_image(picture)))
+    for (kind, name), view in views.items():
+        if name != 'original':
+            step = -(-max(view.overview.size) // 1000)
+            picture = Image.fromarray(np.asarray(view.overview)[::step, ::step])
+            summary.value.add(tag='{}/{}'.format(kind, name), image=image_summary(picture))
     return summary
 
 
@@ -69,32 +106,27 @@ def image_summary(image):
 
 
 @style.context('default')
-def plot_filters(folder, flags, picture, grey_picture, values, matrices, pixel):
+def plot_filters(folder, flags, views, matrices):
     """Saves the two figures of lesson 1. Returns all filtered pictures for TensorBoard, as a tf.Summary.
 
-    picture [height, width, 3] and grey_picture [height, width, 1]; values {'grey', 'rgb', 'operations'} of
-    {name: output}; matrices {name: kernel}; pixel: row and column in the picture whose surroundings are magnified.
+    views: the Views of the picture and of the outputs of all kernels, matrices {name: kernel}.
     """
-    identity = kernels.KERNELS['identity']
-    pixel, size = np.array(pixel) + 0.5, np.array(picture.shape[:2])
-    columns = [('original', size_text(picture), to_uint8(grey_picture, identity), to_uint8(picture, identity),
-                pixel / size)]
+    views = views.views
+    size = views['rgb', 'original'].size
+    columns = [('original', size_text(size), views['grey', 'original'], views['rgb', 'original'])]
     for name, matrix in matrices.items():
-        grey, rgb = [to_uint8(values[kind][name][0], matrix) for kind in ('grey', 'rgb')]
+        grey, rgb = views['grey', name], views['rgb', name]
         lines = fraction_lines(matrix)
         if len(lines) > 4 or max(map(len, lines)) > 17:
             lines = ['{} x {} numbers'.format(*matrix.shape)]
-        size_lines = [] if grey.shape[:2] == picture.shape[:2] else [size_text(grey)]
-        caption = size_lines + ['sum {:.3g}'.format(tables.kernel_sum(matrix)), scale_text(matrix)] + lines
-        margin = (np.array(matrix.shape) - 1) // 2 if flags.padding == 'VALID' else 0  # pixels that no output is for
-        columns.append((name, '\n'.join(caption), grey, rgb, (pixel - margin) / (size - 2 * margin)))
-    smallest = min(min(output.shape[:2]) for _, _, output, _, _ in columns)
-    fraction = min(max(1 / 12, 6 / smallest), 1)  # at least six pixels
-    figures = [plot_panels(new_figure(not flags.no_show), columns, fraction),
-               plot_operations(new_figure(not flags.no_show), picture, values['operations'])]
+        caption = ([] if grey.size == size else [size_text(grey.size)]) + [
+            'sum {:.3g}'.format(tables.kernel_sum(matrix)), scale_text(matrix)] + lines
+        columns.append((name, '\n'.join(caption), grey, rgb))
+    figures = [plot_panels(new_figure(not flags.no_show), columns),
+               plot_operations(new_figure(not flags.no_show), views)]
     for figure, name in zip(figures, outputs.FILTERS_OUTPUTS):
         save_figure(figure, os.path.join(folder, name), dpi=150)
-    return filtered_pictures(values, matrices)
+    return filtered_pictures(views)
 
 
 def fraction_lines(matrix):
@@ -106,13 +138,12 @@ def fraction_lines(matrix):
     return tables.matrix_lines(matrix)
 
 
-def plot_panels(figure, columns, fraction):
-    """Columns of (title, caption, grey, RGB, centre); below the two pictures of each, a detail is magnified.
+def plot_panels(figure, columns):
+    """Columns of (title, caption, grey View, RGB View); below the two pictures of each, a detail is magnified.
 
-    centre: the detail's, (y, x) from 0 to 1 of height and width; fraction: its side, from 0 to 1 of the shorter one.
     The figure fits on a screen of 1366 x 768 pixels.
     """
-    height, width = columns[0][2].shape[:2]
+    height, width = columns[0][2].size
     aspect = min(max(height / width, 0.4), 2.5)
     side = min(12.9 / len(columns), max(5.1 / (2 * aspect + 1), 1.25))  # width of a column, in inches
     rows = min(aspect * side, (5.1 - side) / 2), side                   # heights of a picture and of a detail
@@ -122,13 +153,13 @@ def plot_panels(figure, columns, fraction):
     grid = figure.add_gridspec(3, len(columns), height_ratios=[rows[0], rows[0], rows[1]], left=left / size[0],
                                right=(left + len(columns) * side) / size[0], top=1 - top / size[1],
                                bottom=bottom / size[1], hspace=0.04, wspace=0.06)
-    for column, (title, caption, grey, rgb, centre) in enumerate(columns):
+    for column, (title, caption, grey, rgb) in enumerate(columns):
         axes = [figure.add_subplot(grid[row, column]) for row in range(3)]
         show_picture(axes[0], grey)
         show_picture(axes[1], rgb)
         for axis in axes:
             axis.set_anchor('W')
-        show_detail(axes[:2], axes[2], grey, centre, fraction)
+        show_detail(axes[:2], axes[2], grey)
         axes[0].set_title(title, fontsize=8.5 * min(side, 1.3), fontweight='bold', loc='left')
         axes[2].text(0, -0.04, caption, fontsize=8, va='top', family='monospace', transform=axes[2].transAxes)
         if column == 0:
@@ -139,20 +170,16 @@ def plot_panels(figure, columns, fraction):
     return figure
 
 
-def show_picture(axis, picture):
-    """Shows uint8 [height, width, 1 or 3] without stretching its contrast."""
-    height, width = picture.shape[:2]
-    small = pillow_image(picture).convert('RGB').reduce(max(min(height, width) // 1000, 1))  # of a photo, for speed
-    axis.imshow(small, extent=[-0.5, width - 0.5, height - 0.5, -0.5])
+def show_picture(axis, view):
+    """Shows a View without stretching its contrast."""
+    height, width = view.size
+    axis.imshow(view.overview.convert('RGB'), extent=[-0.5, width - 0.5, height - 0.5, -0.5])
     axis.axis('off')
 
 
-def show_detail(framed_axes, axis, picture, centre, fraction):
-    height, width = picture.shape[:2]
-    side = max(int(round(fraction * min(height, width))), 1)
-    top = int(min(max(centre[0] * height - side / 2, 0), max(height - side, 0)))
-    left = int(min(max(centre[1] * width - side / 2, 0), max(width - side, 0)))
-    axis.imshow(picture[top:top + side, left:left + side].repeat(3, axis=2), interpolation='nearest')
+def show_detail(framed_axes, axis, view):
+    top, left, side = view.frame
+    axis.imshow(view.detail.repeat(3, axis=2), interpolation='nearest')
     axis.set(xticks=[], yticks=[])
     for spine in axis.spines.values():
         spine.set_color('goldenrod')
@@ -160,8 +187,8 @@ def show_detail(framed_axes, axis, picture, centre, fraction):
         framed.add_patch(Rectangle((left - 0.5, top - 0.5), side, side, fill=False, color='gold'))
 
 
-def plot_operations(figure, picture, operations):
-    """What the lecture's three operations make of a picture [height, width, 3] with the kernel emboss."""
+def plot_operations(figure, views):
+    """What the lecture's three operations make of a picture with the kernel emboss. views: see Views."""
     captions = {
         'original': 'The other five panels: emboss,\nby each operation',
         'conv2d, all channel pairs': 'kernel [3, 3, 3, 3]: emboss in all nine channel\npairs. Wrong: each channel out '
@@ -173,14 +200,13 @@ def plot_operations(figure, picture, operations):
         'conv2d, mixing': 'kernel [3, 3, 3, 3]: 81 weights, emboss times\na number for each channel pair: sepia',
         'separable_conv2d': '[3, 3, 3, 1], then pointwise [1, 1, 3, 3].\nThe same picture as conv2d, mixing,\n'
                             'with 27 + 9 = 36 weights'}
-    height = min(3.5 * max(picture.shape[0] / picture.shape[1], 0.2), 2.5)  # of a panel, in inches
+    original = views['rgb', 'original']
+    height = min(3.5 * max(original.size[0] / original.size[1], 0.2), 2.5)  # of a panel, in inches
     size = [11, 2 * height + 2]  # fits on a screen of 1366 x 768 pixels
     figure.set_size_inches(*size)
     axes = figure.subplots(2, 3)
-    pictures = {'original': picture}
-    pictures.update({name: output[0] for name, output in operations.items()})
     for axis, (name, caption) in zip(axes.flat, captions.items()):
-        show_picture(axis, to_uint8(pictures[name], kernels.KERNELS['emboss']))
+        show_picture(axis, original if name == 'original' else views['operations', name])
         axis.set_title(name, fontsize=13, fontweight='bold', loc='left')
         axis.set_anchor('NW')
         axis.text(0, -0.02, caption, fontsize=9, va='top', transform=axis.transAxes)
@@ -189,8 +215,8 @@ def plot_operations(figure, picture, operations):
     return figure
 
 
-def size_text(picture):
-    return '{} x {}'.format(*picture.shape[:2])
+def size_text(size):
+    return '{} x {}'.format(*size)
 
 
 def new_figure(window):

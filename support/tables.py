@@ -5,6 +5,7 @@ import shlex
 
 import numpy as np
 import tensorflow.compat.v1 as tf
+from PIL import Image
 
 import utils
 from support import event_logs, outputs, pages
@@ -93,14 +94,22 @@ def kernel_sum(matrix):
     return 0.0 if is_zero_sum(matrix) else matrix.sum()
 
 
-def print_kernels(matrices, values):
-    """Prints each kernel with its sum and the shapes of its outputs, values['grey'][name] and values['rgb'][name]."""
+def print_megapixels(path, picture):
+    """Says that the picture [height, width, 3] has fewer pixels than its file."""
+    size, used = np.prod(Image.open(path).size) / 1e6, picture.shape[0] * picture.shape[1] / 1e6
+    if used < 0.99 * size:
+        print('{}: the lesson uses {:.1f} of {:.1f} megapixels, {} x {}, which a screen can show; --full-size uses '
+              'all.\n'.format(outputs.printable(path), used, size, *picture.shape[:2]))
+
+
+def print_kernels(matrices, shapes):
+    """Prints each kernel with its sum and the shapes of its outputs, shapes['grey', name] and shapes['rgb', name]."""
     print('\nShapes are [batch, height, width, channels].\n{:14}{:>6}  {:18}  {:18}  {}'.format(
         'kernel', 'sum', 'grey output', 'RGB output', 'matrix'))
     for name, matrix in matrices.items():
         lines = matrix_lines(matrix)
         print('{:14}{:6.4g}  {:18}  {:18}  {}'.format(
-            name, kernel_sum(matrix), str(values['grey'][name].shape), str(values['rgb'][name].shape), lines[0]))
+            name, kernel_sum(matrix), str(shapes['grey', name]), str(shapes['rgb', name]), lines[0]))
         for line in lines[1:]:
             print(' ' * 62 + line)
     for name, matrix in matrices.items():
@@ -129,9 +138,9 @@ def print_output_sizes(name, kernel_shape, picture_shape):
             print('  {:<8}{:26}{}'.format(stride, *sizes))
 
 
-def print_filters(folders, matrices, values, picture_shape, example):
+def print_filters(folders, matrices, shapes, picture_shape, example):
     """Prints what the kernels did, where everything is, and what to try next. example: the name of a kernel."""
-    print_kernels(matrices, values)
+    print_kernels(matrices, shapes)
     print_output_sizes(example, matrices[example].shape, picture_shape[:2])
     event_logs.check_written(folders.graphs, 'summary')
     print('\nFigures      {}\nPage         open {} in a browser\nTensorBoard  tensorboard --logdir {}'.format(

@@ -318,8 +318,8 @@ def test_the_operations_equal_scipy(lesson1):
     ('0 -1 0; -1 5 -1; 0 -1 0', None)])
 def test_a_hint_how_to_divide_a_custom_kernel_whose_sum_is_neither_0_nor_1(lesson1, capsys, text, divide_by):
     def hint(matrix):
-        values = {kind: {'custom': np.zeros([1, 4, 4, 1])} for kind in ('grey', 'rgb')}
-        lesson1.tables.print_kernels({'custom': matrix}, values)
+        shapes = {(kind, 'custom'): (1, 4, 4, 1) for kind in ('grey', 'rgb')}
+        lesson1.tables.print_kernels({'custom': matrix}, shapes)
         return re.search(r'custom sums to ([\d.]+)\b.*Divide its numbers by (\S+) ', capsys.readouterr().out, re.DOTALL)
 
     matrix = cli.kernel_from_text(text)

@@ -22,7 +22,8 @@ def write_filters_page(folder, flags, picture):
 
     picture: float32 [height, width, 3], 0 to 1.
     """
-    image = Image.fromarray((picture * 255).round().astype(np.uint8))
+    step = max(min(picture.shape[:2]) // 1000, 1)
+    image = Image.fromarray((picture[::step, ::step] * 255).round().astype(np.uint8))
     image.thumbnail((480, 480))
     outputs.write_whole(os.path.join(folder, FILTERS_PAGE), render(FILTERS_PAGE, {
         'image': data_url(image),
