@@ -72,9 +72,9 @@ def explain_one_value(title, image, kernel, output, stride, padding):
     tops = patch_start(np.arange(output.shape[0]), image.shape[0], h, stride, padding)   # for each row of the output
     lefts = patch_start(np.arange(output.shape[1]), image.shape[1], w, stride, padding)  # for each column
     row, column = tables.most_changed(image[:, :, 0], output, tops, lefts, h, w)  # where there is something to see
-    padded = np.pad(image, [(h, h), (w, w), (0, 0)], mode='constant')  # enough for any start: (0, 0) is now at (h, w)
-    top, left = tops[row] + h, lefts[column] + w
-    patch = padded[top:top + h, left:left + w]
+    top, left = tops[row], lefts[column]
+    outside = [(max(-at, 0), max(at + n - size, 0)) for at, n, size in zip((top, left, 0), kernel.shape, image.shape)]
+    patch = np.pad(image[max(top, 0):top + h, max(left, 0):left + w], outside, mode='constant')  # zeros outside
     tables.print_value(title, row, column, patch, kernel, patch * kernel, output[row, column])
     return tops[row] + (h - 1) // 2, lefts[column] + (w - 1) // 2
 

@@ -202,7 +202,11 @@ def read_image(path, smallest=(1, 1), most_pixels=math.inf):
             warnings.simplefilter('ignore')  # about harmless damage, for example in EXIF data
             warnings.simplefilter('error', Image.DecompressionBombWarning)
             image = Image.open(path)
-            scale = min((most_pixels / (image.width * image.height)) ** 0.5, 1)
+            pixels = image.width * image.height
+            if pixels > most_that_fit() and most_pixels == math.inf:
+                raise UserError('{}: {:.0f} megapixels do not fit into the memory, {:.0f} do; leave out --full-size'
+                                .format(path, pixels / 1e6, most_that_fit() / 1e6))
+            scale = min((most_pixels / pixels) ** 0.5, 1)
             image.draft(image.mode, [int(side * scale) for side in image.size])  # JPEG decodes to half, a quarter, ...
             image = ImageOps.exif_transpose(image)  # also loads it
         if image.height < smallest[0] or image.width < smallest[1]:
@@ -229,6 +233,14 @@ def read_image(path, smallest=(1, 1), most_pixels=math.inf):
     except Exception as error:  # Pillow's readers raise many kinds for damaged files
         reason = getattr(error, 'strerror', None) or str(error).split('\n')[0] or type(error).__name__
         raise UserError('{}: expected a whole picture; it cannot be read ({})'.format(path, reason))
+
+
+def most_that_fit():
+    """How many pixels lesson 1 can filter at full size in this machine's memory, at about 100 bytes for each."""
+    try:
+        return max(os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') - 2e9, 1e8) / 100
+    except (AttributeError, ValueError):  # Windows does not say
+        return math.inf
 
 
 def shrunk(image, most_pixels):

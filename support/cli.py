@@ -32,7 +32,7 @@ def parse_filters_flags(docstring, arguments=None):
     add('--image', default=utils.CHIHUAHUA, metavar='FILE',
         help='the picture to filter (default: data/chihuahua.jpg)')
     add('--full-size', action='store_true',
-        help='use every pixel of a large picture (default: about 1.5 megapixels, more than a screen shows)')
+        help='use every pixel of a large picture (default: at most a megapixel, about what a screen shows)')
     add('--kernels', nargs='+', metavar='NAME', choices=list(kernels.KERNELS), default=list(kernels.KERNELS),
         help='which kernels to apply: {} (default: all)'.format(', '.join(kernels.KERNELS)))
     add('--custom-kernel', type=kernel_from_text, metavar='"0 -1 0; -1 5 -1; 0 -1 0"',
@@ -46,7 +46,7 @@ def parse_filters_flags(docstring, arguments=None):
     flags = parser.parse_args(arguments)
     sizes = [kernels.KERNELS[name].shape for name in flags.kernels] + [np.shape(flags.custom_kernel) or (0, 0)]
     flags.smallest_image = tuple(np.max(sizes, axis=0)) if flags.padding == 'VALID' else (1, 1)  # for read_image
-    flags.most_pixels = math.inf if flags.full_size else 1.5e6
+    flags.most_pixels = math.inf if flags.full_size else 1e6
     return flags
 
 

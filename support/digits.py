@@ -239,9 +239,11 @@ def cut(ink, labels, numbers):
 
 def thickness(ink):
     """The width of the thickest stroke, in pixels: twice how often a pixel can be taken off all round."""
-    image, times = Image.fromarray(np.pad((ink > 0.5).astype(np.uint8), 1, mode='constant')), 0
+    image = Image.fromarray(np.pad((ink > 0.5).astype(np.uint8), 1, mode='constant'))
+    times = 0
     while image.getbbox():
-        image, times = image.filter(ImageFilter.MinFilter(3)), times + 1
+        image = image.filter(ImageFilter.MinFilter(3))
+        times += 1
     return 2 * times
 
 

@@ -17,7 +17,7 @@ from PIL import Image
 import kernels
 import utils
 from support import cli, outputs
-from conftest import ROOT, run_once, run_script
+from conftest import ROOT, assert_one_line, run_once, run_script
 from test_kernels import CUSTOM, by_scipy, strided
 
 CHIHUAHUA = os.path.join(ROOT, 'data', 'chihuahua.jpg')
@@ -236,10 +236,45 @@ def test_the_value_by_hand_and_the_log_of_a_large_bright_picture(filters, lesson
     picture = Image.new('RGB', (600, 2100), 'white')  # its largest changes are at the border, where zeros come in
     picture.paste('grey', (200, 300, 400, 400))
     picture.save(str(tmp_path / 'large.png'))
-    stdout = filters('--image', tmp_path / 'large.png', '--kernels', 'blur').stdout
+    stdout = filters('--image', tmp_path / 'large.png', '--kernels', 'blur', '--full-size').stdout
     assert 'blur in grey, row 300, column 200' in stdout
     images, _ = summaries(lesson1, tmp_path / 'graphs' / 'basic_filters')
     assert {picture.shape[:2] for picture in images.values()} == {(700, 200)}
+
+
+@pytest.mark.parametrize('name', ['rotated.jpg', 'sixteen.png', 'palette.gif', 'transparent.png'])
+def test_a_large_picture_is_made_smaller_unless_every_pixel_is_wanted(filters, tmp_path, name):
+    """The smaller one is Pillow's, rotated as EXIF says; the larger one is filtered as SciPy does it."""
+    y, x = np.mgrid[:1200, :1600]
+    values = (128 + 60 * np.sin(x / 90) + 60 * np.cos(y / 70)).astype(np.uint8)
+    image = {'rotated.jpg': lambda: Image.fromarray(values),
+             'palette.gif': lambda: Image.fromarray(values).convert('P'),
+             'sixteen.png': lambda: Image.fromarray(values.astype(np.uint16) * 257),
+             'transparent.png': lambda: Image.fromarray(np.dstack([values] * 3 + [np.full_like(values, 255)]))}[name]()
+    exif = image.getexif()
+    exif[274] = 6  # to be turned by 90 degrees
+    image.save(str(tmp_path / name), **({'exif': exif, 'quality': 95} if name == 'rotated.jpg' else {}))
+    shape = (1600, 1200) if name == 'rotated.jpg' else (1200, 1600)
+    small = utils.read_image(str(tmp_path / name), most_pixels=1e6)
+    whole = utils.read_image(str(tmp_path / name))
+    assert whole.shape == shape + (3,) and 0.97e6 < small.shape[0] * small.shape[1] <= 1e6
+    expected = np.asarray(Image.fromarray(whole[:, :, 0]).resize(small.shape[1::-1], Image.LANCZOS))
+    assert np.abs(small[:, :, 0] - expected).mean() < 0.01
+    flags = ['--image', tmp_path / name, '--kernels', 'blur']
+    stdout = filters(*flags).stdout
+    assert 'uses 1.0 of 1.9 megapixels' in stdout and '(1, {}, {}, 3)'.format(*small.shape) in stdout
+    stdout = filters('--full-size', *flags).stdout
+    assert 'megapixels' not in stdout and '(1, {}, {}, 3)'.format(*shape) in stdout
+    by_hand = values_by_hand(stdout, 1, 3)[0]
+    grey = (whole @ [0.2989, 0.587, 0.114])[:, :, np.newaxis]
+    blur = kernels.KERNELS['blur']
+    check_by_hand(by_hand, grey, blur[:, :, np.newaxis], by_scipy(grey, blur)[:, :, 0], 1, 'SAME')
+
+
+def test_a_picture_that_does_not_fit_is_refused_before_it_is_read(filters, monkeypatch):
+    monkeypatch.setattr(utils.ImageOps, 'exif_transpose', None)
+    monkeypatch.setattr(utils, 'most_that_fit', lambda: 300000)
+    assert_one_line(filters('--full-size', check=2), '0 megapixels', 'leave out --full-size')
 
 
 # ---- Flipping ----
