@@ -170,7 +170,7 @@ FAULTS = [  # name, file, text, replacement; file of tests, which of them (as py
      'initial_values'),
     # What is on the disk between any two writes
     ('the JSON comes before the log is checked', RUN, "event_logs.check_written(self.folders.graphs, 'session_log', "
-     'step)', 'pass', 'reliability', 'full_disk or size_limit'),
+     'step)', 'pass', 'reliability', 'log_is_not_written'),
     ('old checkpoints go before the JSON', RUN, '        outputs.write_whole(self.latest + ',
      "        for step in checkpoints.steps_in(self.folders.checkpoints):\n            os.remove(checkpoints.path_of("
      "self.folders.checkpoints, step) + '.json')\n        outputs.write_whole(self.latest + ", 'reliability',

@@ -46,7 +46,11 @@ def page(browser, folder):  # noqa: F811
 
 
 def choose(page, name, value):
-    Select(page.find_element(By.ID, name)).select_by_visible_text(value)
+    element = page.find_element(By.ID, name)
+    if name == 'stride':
+        element.send_keys(Keys.CONTROL, 'a', Keys.NULL, value)
+    else:
+        Select(element).select_by_visible_text(value)
 
 
 def text(page, name):
@@ -242,10 +246,123 @@ def test_mouse_touch_and_keys_choose_the_same_pixel(page):
     canvas.send_keys(Keys.ARROW_DOWN, Keys.ARROW_DOWN, Keys.ARROW_LEFT)
     assert chosen_pixel(page) == [row + 2, column - 1]
     scrolled = page.execute_script('arguments[0].scrollIntoView({block: "center"}); return scrollY', canvas)
-    touch(page, canvas, [(40.5 / 90, 50.5 / 60), (30.5 / 90, 20.5 / 60), (10.5 / 90, 7.5 / 60)])
+    touch(page, canvas, [(10.5 / 90, 7.5 / 60)])
     row, column = chosen_pixel(page)
     assert abs(row - 7) <= 1 and abs(column - 10) <= 1  # a finger has whole pixels of the screen
     assert page.execute_script('return scrollY') == scrolled
+
+
+# ---- Weights as people type and drag them, and what stays ----
+
+def cell(page, row, column):
+    return page.find_element(By.CSS_SELECTOR, '#editor [data-y="{}"][data-x="{}"]'.format(row, column))
+
+
+@pytest.mark.parametrize('typed, value', [('1,5', 1.5), ('-', 0.25), ('', 0), ('.0625', 0.0625), ('-2', -2)])
+def test_a_weight_is_what_a_person_means(page, typed, value):
+    choose(page, 'kernels', 'blur')
+    cell(page, 1, 1).send_keys(Keys.CONTROL, 'a', Keys.NULL, Keys.BACKSPACE if not typed else typed)
+    found = page.execute_script('return matrix[1][1]')
+    assert found == value or (typed == '-' and found != 0)  # not a number yet: the weight before stays
+    assert (cell(page, 1, 1).get_attribute('aria-invalid') == 'true') == (typed == '-')
+
+
+def test_weights_change_by_dragging_and_by_keys(page):
+    choose(page, 'kernels', 'identity')
+    cell(page, 0, 0).send_keys(Keys.ARROW_UP, Keys.ARROW_UP)
+    assert page.execute_script('return matrix[0][0]') == pytest.approx(0.2)
+    actions = ActionChains(page).click_and_hold(cell(page, 2, 2))
+    actions.move_by_offset(0, -25).move_by_offset(0, -25).release().perform()
+    assert page.execute_script('return matrix[2][2]') == pytest.approx(1, abs=0.1)
+
+
+def test_one_s_own_kernel_stays_while_others_are_looked_at(page):
+    page.execute_script('setMatrix([[1, 2], [3, 4]], "your own")')
+    choose(page, 'kernels', 'blur')
+    choose(page, 'kernels', 'your own')
+    assert page.execute_script('return matrix') == [[1, 2], [3, 4]]
+
+
+def test_the_chosen_place_stays_when_stride_and_padding_change(page):
+    choose(page, 'kernels', 'edge')
+    page.execute_script('choosePixel(30, 60)')
+    for stride, padding in ('2', 'SAME'), ('2', 'VALID'), ('5', 'VALID'), ('1', 'SAME'):
+        choose(page, 'stride', stride)
+        choose(page, 'padding', padding)
+    assert chosen_pixel(page) == [30, 60]
+
+
+@pytest.mark.parametrize('name, says', [
+    ('edge', 'sum to 0: flat areas become 0'), ('blur', 'sum to 1: flat areas keep their brightness'),
+    ('blur', 'which blurs'), ('left_sobel', 'light left of dark becomes white'),
+    ('bottom_sobel', 'dark above light becomes white'), ('sharpen', 'Negative weights subtract')])
+def test_the_words_are_those_of_the_kernel(page, name, says):
+    choose(page, 'kernels', name)
+    assert says in text(page, 'words')
+
+
+# ---- Motion, guide, address ----
+
+def test_play_slides_the_kernel_and_fills_the_output(page):
+    choose(page, 'kernels', 'edge')
+    page.execute_script("choosePixel(0, 0); at('speed').value = 4")
+    page.find_element(By.ID, 'play').click()
+    WebDriverWait(page, 20).until(lambda _: chosen_pixel(page)[0] > 5)
+    page.find_element(By.ID, 'play').click()
+    filled = page.execute_script("""const canvas = at('result'), count = filled;
+        const bytes = canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data;
+        return [count, Array.from(bytes).filter((_, i) => i % 4 === 0)]""")
+    count, shown = filled[0], np.array(filled[1])
+    assert 5 * 90 < count < 60 * 90 and (shown[count:] == 204).all()
+    expected = 255 * np.clip(0.5 + 0.5 * output(page).ravel()[:count], 0, 1)
+    assert np.abs(shown[:count] - expected).max() <= 1
+    place = chosen_pixel(page)
+    page.find_element(By.ID, 'step').click()
+    assert chosen_pixel(page) == [place[0] + (place[1] + 1) // 90, (place[1] + 1) % 90]
+
+
+def test_the_guide_checks_its_question_and_stays_closed(page):
+    page.find_element(By.ID, 'guideOpen').click()
+    for _ in range(6):
+        assert page.find_elements(By.CSS_SELECTOR, '.shown')
+        page.find_element(By.ID, 'guideNext').click()
+    for name, solved in ('left_sobel', False), ('edge', False), ('top_sobel', True):
+        choose(page, 'kernels', name)
+        assert ('Yes' in text(page, 'guideText')) == solved, name
+    page.find_element(By.ID, 'guideClose').click()
+    page.refresh()
+    WebDriverWait(page, 20).until(lambda driver: driver.execute_script('return output'))
+    assert not page.find_element(By.ID, 'guide').is_displayed()
+
+
+def test_the_address_has_the_state_and_reset_brings_everything_back(page, folder):
+    before = page.execute_script('return Array.from(output.array)')
+    page.execute_script('setMatrix([[1, 0, -1.5]], "your own")')
+    choose(page, 'stride', '2')
+    choose(page, 'colours', 'RGB')
+    page.execute_script('choosePixel(10, 20)')
+    choose(page, 'padding', 'VALID')
+    address, wanted, place = page.current_url, output(page), chosen_pixel(page)
+    page.get('about:blank')
+    page.get(address)
+    WebDriverWait(page, 20).until(lambda driver: driver.execute_script('return output'))
+    np.testing.assert_array_equal(output(page), wanted)
+    assert chosen_pixel(page) == place
+    page.find_element(By.ID, 'reset').click()
+    WebDriverWait(page, 20).until(lambda _: text(page, 'sum') != '-0.5')
+    assert page.execute_script('return Array.from(output.array)') == before
+    page.get(address.split('#')[0] + '#no state of this page')
+    page.refresh()
+    WebDriverWait(page, 20).until(lambda driver: driver.execute_script('return output'))
+
+
+@pytest.mark.parametrize('width, height', [(1366, 768), (360, 740), (2560, 1440)])
+def test_the_first_screen_shows_picture_kernel_products_and_output(page, width, height):
+    page.set_window_size(max(width, 500), height)
+    if width >= 500:
+        bottom = page.execute_script('scrollTo(0, 0); return at("total").getBoundingClientRect().bottom - innerHeight')
+        assert bottom <= 0
+    assert page.execute_script('return document.documentElement.scrollWidth <= innerWidth')
 
 
 # ---- Pictures of one's own, and safety ----

@@ -510,6 +510,15 @@ def test_a_directory_vanishes(convnet, copied, undisturbed, monkeypatch, kind):
     assert state(copied, convnet()) == undisturbed
 
 
+def test_a_checkpoint_whose_log_is_not_written_does_not_count(convnet, monkeypatch, tmp_path):
+    def full(*arguments):
+        raise utils.UserError('the disk is full')
+
+    monkeypatch.setattr(event_logs, 'check_written', full)
+    assert 'the disk is full' in convnet('--epochs', 1, check=2).stderr
+    assert checkpoints.steps_in(checkpoint_folder(tmp_path)) == []
+
+
 def test_a_log_that_was_deleted(convnet, copied, monkeypatch):
     logs = copied / 'graphs' / NAME
     at_step(monkeypatch, 32, lambda: [os.remove(str(logs / name)) for name in event_logs.logs_in(str(logs))])

@@ -2,15 +2,18 @@ const GREY = [0.2989, 0.587, 0.114];  // tf.image.rgb_to_grayscale's weights
 
 let picture;  // {name, rgb, grey}: its name on the command line, and values from 0 to 1, as in lesson 1
 let matrix;   // the kernel's rows
+let own;      // the visitor's own kernel, which stays when another one is looked at
 let output;   // what conv2d makes of the picture
 let pixel;    // {row, column}: the output pixel that is explained
+let centre;   // {row, column} of the picture, under the kernel's centre, which a change of stride or padding keeps
+let filled;   // how many outputs are shown while the kernel slides; later Infinity
 
 // ---- What the controls say ----
 
 function settings() {
   const kernel = at('flip').checked ? matrix.map(row => [...row].reverse()).reverse() : matrix;
   const rgb = at('colours').value === 'RGB';
-  return {kernel, rgb, wrong: rgb && at('wrong').checked, stride: Number(at('stride').value),
+  return {kernel, rgb, wrong: rgb && at('wrong').checked, stride: clamp(Math.round(at('stride').value), 1, 1000) || 1,
           padding: at('padding').value, input: rgb ? picture.rgb : picture.grey};
 }
 
@@ -25,14 +28,17 @@ function update() {
   const {kernel, wrong, stride, padding, input} = settings();
   const [h, w] = [kernel.length, kernel[0].length];
   if (padding === 'VALID' && (h > input.height || w > input.width)) {
-    at('error').textContent = 'Under VALID the kernel must fit into the picture; it does not, so SAME is back.';
     at('padding').value = 'SAME';
-    return update();
+    update();
+    at('error').textContent = 'Under VALID the kernel must fit into the picture; it does not, so SAME is back.';
+    return;
   }
+  at('error').textContent = '';
   output = conv2d(input, kernelOf(kernel, input.channels, wrong), stride, padding);
   at('wrong').disabled = input.channels === 1;
   const sum = sumOf(kernel), isZeroSum = Math.abs(sum) <= 1e-5 * sumOf(kernel.flat().map(Math.abs));
   at('sum').textContent = Number(sum.toPrecision(6));
+  at('words').textContent = words(kernel, sum, isZeroSum);
   at('divide').hidden = isZeroSum || Math.abs(sum - 1) < 1e-5;
   const formula = (length, k) => `ceil(${padding === 'SAME' ? length : `(${length} - ${k} + 1)`} / ${stride})`;
   at('pictureSize').textContent = `${input.height} high, ${input.width} wide`;
@@ -41,18 +47,56 @@ function update() {
   at('scale').textContent = isZeroSum ? 'The kernel sums to 0: black is -1 or less, grey 0, white 1 or more.' :
     'Black is 0 or less, white 1 or more.';
   draw(at('picture'), input);
-  draw(at('result'), output, isZeroSum ? value => 0.5 + 0.5 * value : value => value);
+  brightness = isZeroSum ? value => 0.5 + 0.5 * value : value => value;
+  filled = Infinity;
+  draw(at('result'), output, brightness);
+  at('result').animate?.([{opacity: 0.4}, {opacity: 1}], {duration: isStill() ? 0 : 300});
   showCode();
-  choosePixel(pixel.row, pixel.column);
+  chooseCentre(centre.row, centre.column);
+  keepState();
+}
+
+let brightness;  // of a value of the output, from 0 to 1
+
+// What the weights say about the output.
+function words(kernel, sum, isZeroSum) {
+  const count = kernel.length * kernel[0].length, half = Math.floor(kernel[0].length / 2);
+  const name = at('kernels').value, text = [];
+  if (isZeroSum) text.push(`These ${count} weights sum to 0: flat areas become 0, shown grey.`);
+  else if (Math.abs(sum - 1) < 1e-5) text.push(`These ${count} weights sum to 1: flat areas keep their brightness.`);
+  else text.push(`These ${count} weights sum to ${Number(sum.toPrecision(4))}: flat areas become ` +
+                 (sum > 1 ? 'brighter.' : sum > 0 ? 'darker.' : 'negative, shown black.'));
+  const sideOf = rows => Math.sign(Math.round(1e6 * sumOf(rows)));
+  const [left, right] = [sideOf(kernel.map(row => row.slice(0, half))), sideOf(kernel.map(row => row.slice(-half)))];
+  const [top, bottom] = [sideOf(kernel.slice(0, half)), sideOf(kernel.slice(-half))];
+  if (isZeroSum && left * right < 0)
+    text.push(`It compares left with right: ${left > 0 ? 'light left of dark' : 'dark left of light'} becomes white.`);
+  if (isZeroSum && top * bottom < 0)
+    text.push(`It compares above with below: ${top > 0 ? 'light above dark' : 'dark above light'} becomes white.`);
+  if (!isZeroSum && kernel.flat().every(weight => weight >= 0) && count > 1 && name !== 'identity')
+    text.push('No weight is negative: it mixes neighbours, which blurs.');
+  if (!isZeroSum && kernel.flat().some(weight => weight < 0))
+    text.push('Negative weights subtract the neighbours: what differs from them stands out.');
+  return text.join(' ');
 }
 
 // ---- The output pixel that is explained ----
+
+function chooseCentre(row, column) {
+  const {kernel, stride, padding, input} = settings();
+  const [y, x] = [[row, input.height, kernel.length], [column, input.width, kernel[0].length]].map(
+    ([place, length, size]) =>
+      (place - Math.floor((size - 1) / 2) - patchStart(0, length, size, stride, padding)) / stride);
+  choosePixel(Math.round(y), Math.round(x));
+  centre = {row, column};
+}
 
 function choosePixel(row, column) {
   const {kernel, rgb, wrong, stride, padding, input} = settings();
   pixel = {row: clamp(row, 0, output.height - 1), column: clamp(column, 0, output.width - 1)};
   const top = patchStart(pixel.row, input.height, kernel.length, stride, padding);
   const left = patchStart(pixel.column, input.width, kernel[0].length, stride, padding);
+  centre = {row: top + Math.floor((kernel.length - 1) / 2), column: left + Math.floor((kernel[0].length - 1) / 2)};
   frame(at('picture'), top, left, kernel.length, kernel[0].length);
   frame(at('result'), pixel.row, pixel.column, 1, 1);
   const parts = (rgb ? ['red ', 'green ', 'blue '] : ['']).map((name, c) =>
@@ -89,8 +133,27 @@ function setMatrix(rows, name) {
   at('rows').value = matrix.length;
   at('columns').value = matrix[0].length;
   at('editor').innerHTML = matrix.map((row, y) => '<tr>' + row.map((value, x) =>
-    `<td><input type="number" step="any" value="${Number(value.toPrecision(4))}" data-y="${y}" data-x="${x}" ` +
-    `aria-label="row ${y + 1}, column ${x + 1}"></td>`).join('') + '</tr>').join('');
+    `<td><input inputmode="decimal" value="${Number(value.toPrecision(7))}" data-y="${y}" data-x="${x}" ` +
+    `style="${signed(value, largestOf(matrix))}" aria-label="row ${y + 1}, column ${x + 1}"></td>`).join('') +
+    '</tr>').join('');
+  if (name === 'your own') own = matrix;
+  update();
+}
+
+const largestOf = rows => Math.max(...rows.flat().map(Math.abs), 1e-9);
+
+// Takes a number as people type it: 1,5 is 1.5, and an empty cell is 0. Returns NaN for what is not one yet, as "-".
+const numberOf = text => Number(text.trim().replace(',', '.').replace('\u2212', '-'));
+
+function setWeight(input, value) {
+  input.ariaInvalid = Number.isNaN(value);
+  if (Number.isNaN(value)) return;
+  matrix = matrix.map(row => [...row]);
+  matrix[input.dataset.y][input.dataset.x] = value;
+  own = matrix;
+  at('kernels').value = 'your own';
+  for (const each of at('editor').querySelectorAll('input'))
+    each.style = signed(matrix[each.dataset.y][each.dataset.x], largestOf(matrix));
   update();
 }
 
@@ -114,7 +177,7 @@ async function setPicture(source, name) {
   const rgb = values(height, width, 3, (y, x, c) => bytes[4 * (y * width + x) + c] / 255);
   const grey = values(height, width, 1, (y, x) => sumOf(GREY.map((weight, c) => weight * valueAt(rgb, y, x, c))));
   picture = {name, rgb, grey};
-  pixel = {row: Math.floor(0.52 * height), column: Math.floor(0.42 * width)};  // the Chihuahua's eye
+  centre = {row: Math.floor(0.52 * height), column: Math.floor(0.42 * width)};  // the Chihuahua's eye
 }
 
 async function openFile(file) {
@@ -134,17 +197,31 @@ for (const canvas of [at('picture'), at('result')])  // a place in the picture i
   listen(canvas, (y, x) => {
     choosePixel(Math.floor(y / canvas.height * output.height), Math.floor(x / canvas.width * output.width));
   }, (rows, columns) => choosePixel(pixel.row + rows, pixel.column + columns));
-at('editor').oninput = ({target}) => {
-  matrix[target.dataset.y][target.dataset.x] = target.valueAsNumber || 0;
-  at('kernels').value = 'your own';
-  update();
+at('editor').oninput = ({target}) => setWeight(target, numberOf(target.value));
+at('editor').onkeydown = event => {
+  const step = {ArrowUp: 1, ArrowDown: -1}[event.key];
+  if (!step) return;
+  event.preventDefault();
+  change(event.target, step * (event.shiftKey ? 1 : 0.1));
 };
-at('kernels').onchange = ({target}) => setMatrix(allKernels[target.value] ?? matrix, target.value);
+at('editor').onpointerdown = event => event.target.matches('input') && event.target.setPointerCapture(event.pointerId);
+at('editor').onpointermove = ({target, buttons, movementY}) => {  // a drag up or down
+  if (buttons && target.matches('input') && movementY) change(target, -movementY / 50);
+};
+
+function change(input, difference) {
+  const value = Number(((numberOf(input.value) || 0) + difference).toFixed(4));
+  input.value = value;
+  setWeight(input, value);
+}
+
+at('kernels').onchange = ({target}) => setMatrix(allKernels[target.value] ?? own ?? matrix, target.value);
 at('rows').onchange = ({target}) =>
   setMatrix(centred(matrix, Number(target.value), matrix[0].map(() => 0)), 'your own');
 at('columns').onchange = ({target}) =>
   setMatrix(matrix.map(row => centred(row, Number(target.value), 0)), 'your own');
 for (const id of ['stride', 'padding', 'colours', 'flip', 'wrong']) at(id).onchange = update;
+at('stride').oninput = update;
 at('divide').onclick = () => setMatrix(matrix.map(row => row.map(value => value / sumOf(matrix))), 'your own');
 for (const button of document.querySelectorAll('[data-copy]'))
   button.onclick = () => {
@@ -158,14 +235,112 @@ window.ondrop = event => {
   openFile(event.dataTransfer.files[0]);
 };
 
+// ---- The kernel slides ----
+
+const SPEEDS = [[1, 700], [1, 250], [4, 60], [40, 30], [0, 30]];  // outputs in a step (0: a row), and its milliseconds
+let timer;
+
+// Moves on by so many outputs, and fills the output up to there.
+function slide(count) {
+  const {width, height, channels} = output, index = pixel.row * width + pixel.column;
+  const next = filled === Infinity ? index : Math.min(index + (count || width), width * height - 1);
+  filled = next + 1;
+  const seen = output.array.map((value, i) => i < filled * channels ? value : NaN);
+  draw(at('result'), {...output, array: seen}, value => Number.isNaN(value) ? 0.8 : brightness(value));
+  choosePixel(Math.floor(next / width), next % width);
+  return filled < width * height;
+}
+
+function play(isPlaying) {
+  clearTimeout(timer);
+  at('play').ariaPressed = isPlaying;
+  at('play').textContent = isPlaying ? '\u23f8 Pause' : '\u25b6 Play';
+  if (!isPlaying) return;
+  const [count, milliseconds] = SPEEDS[at('speed').value];
+  if (slide(count)) timer = setTimeout(play, milliseconds, true);
+  else play(false);
+}
+
+at('play').onclick = () => {
+  if (pixel.row * output.width + pixel.column >= output.width * output.height - 1) choosePixel(0, 0);
+  play(at('play').ariaPressed !== 'true');
+};
+at('step').onclick = () => {
+  play(false);
+  slide(1);
+};
+window.onkeydown = ({key, target}) => {
+  if (key === ' ' && target === document.body) at('play').click();
+};
+
+// ---- The guide: what to look at, step by step; the last asks for a kernel, and checks it ----
+
+const GUIDE = [
+  ['picture', 'The square on the picture is the patch under the kernel. Point anywhere, or use the arrow keys.'],
+  ['arithmetic', 'The kernel lies over the patch: each pixel times its weight. The sum of the products is one output.'],
+  ['play', 'Play slides the kernel over the picture; the output fills in behind it.'],
+  ['kernels', 'Choose blur: all weights are positive, and the output is a weighted mean of neighbours.'],
+  ['editor', 'Change a weight: type, drag up and down in a cell, or use the arrow keys in it.'],
+  ['stride', 'A stride of 2 moves the kernel by two pixels: the output has half the height and width.'],
+  ['editor', 'Now you: make a kernel that finds horizontal edges, and is blind to vertical ones.']];
+
+function isHorizontalEdgeFinder(rows) {  // it answers to a change from row to row, and to none from column to column
+  const answer = along => sumOf(rows.map((row, y) => row.map((weight, x) => weight * along(y, x))));
+  const scale = sumOf(rows.flat().map(Math.abs)) || 1;
+  return Math.abs(answer(y => y)) > 0.05 * scale && [answer(() => 1), answer((y, x) => x)].every(
+    each => Math.abs(each) < 1e-6 * scale);
+}
+
+const showGuide = guideThrough(GUIDE, () => isHorizontalEdgeFinder(matrix) &&
+  ' Yes: it compares above with below, and nothing else.', () => keepState());
+
+// ---- The state is in the address, so that it can be sent ----
+
+let isReady = false;
+
+function keepState() {
+  if (!isReady) return;
+  const name = at('kernels').value, state = {name, matrix: name === 'your own' ? matrix : undefined, centre};
+  state.guide = showGuide();
+  for (const id of ['stride', 'padding', 'colours']) state[id] = at(id).value;
+  for (const id of ['flip', 'wrong']) state[id] = at(id).checked || undefined;
+  history.replaceState(null, '', '#' + encodeURIComponent(JSON.stringify(state)));
+}
+
+function start(state) {
+  isReady = false;
+  at('stride').value = state.stride ?? data.stride;
+  at('padding').value = state.padding ?? data.padding;
+  at('colours').value = state.colours ?? 'grey';
+  for (const id of ['flip', 'wrong']) at(id).checked = Boolean(state[id]);
+  centre = state.centre ?? centre;
+  setMatrix(state.matrix ?? allKernels[state.name] ?? allKernels[first], state.matrix ? 'your own' :
+    state.name in allKernels ? state.name : first);
+  showGuide(state.guide ?? 0);
+  isReady = true;
+}
+
+function stateOf(address) {
+  try {
+    return JSON.parse(decodeURIComponent(address.slice(1))) ?? {};
+  } catch (error) {
+    return {};  // none, or not one of this page
+  }
+}
+
 // ---- The start ----
 
 const allKernels = {...data.kernels, ...data.custom};
 at('rows').innerHTML = at('columns').innerHTML = range(7).map(i => `<option>${i + 1}</option>`).join('');
 at('kernels').innerHTML = [...Object.keys(allKernels), 'your own'].map(name => `<option>${name}</option>`).join('');
-at('stride').value = Math.min(data.stride, 3);
-at('padding').value = data.padding;
 const first = Object.keys(data.custom)[0] ?? ('edge' in allKernels ? 'edge' : Object.keys(allKernels)[0]);
 const image = new Image();
 image.src = data.image;
-image.decode().then(() => setPicture(image, data.image_name)).then(() => setMatrix(allKernels[first], first));
+const showLesson = state => setPicture(image, data.image_name).then(() => start(state));
+image.decode().then(() => showLesson(stateOf(location.hash)));
+at('reset').onclick = () => {
+  own = undefined;
+  play(false);
+  showLesson({guide: showGuide()});
+};
+window.onhashchange = () => start(stateOf(location.hash));

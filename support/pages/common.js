@@ -7,9 +7,9 @@ const clamp = (value, least, most) => Math.min(Math.max(value, least), most);
 
 // ---- Values are {height, width, channels, array}; the array is [height, width, channels], as in TensorFlow ----
 
-function values(height, width, channels, valueOf = () => 0) {
+function values(height, width, channels, valueOf) {
   const array = new Float64Array(height * width * channels);
-  for (let i = 0, y = 0; y < height; y++)
+  for (let i = 0, y = 0; valueOf && y < height; y++)
     for (let x = 0; x < width; x++)
       for (let c = 0; c < channels; c++) array[i++] = valueOf(y, x, c);
   return {height, width, channels, array};
@@ -36,20 +36,26 @@ function patchStart(index, length, kernelLength, stride, padding) {
 function conv2d(input, {shape: [h, w, channelsIn, channels], weights}, stride = 1, padding = 'SAME') {
   const output = values(outputSize(input.height, h, stride, padding), outputSize(input.width, w, stride, padding),
                         channels);
-  for (let row = 0; row < output.height; row++)
-    for (let column = 0; column < output.width; column++) {
-      const top = patchStart(row, input.height, h, stride, padding);
-      const left = patchStart(column, input.width, w, stride, padding);
-      const place = (row * output.width + column) * channels;
-      for (let y = 0; y < h; y++)
-        for (let x = 0; x < w; x++)
-          for (let c = 0; c < channelsIn; c++) {
-            const value = valueAt(input, top + y, left + x, c);
-            if (value === 0) continue;  // beyond the border, and often after relu
-            const from = ((y * w + x) * channelsIn + c) * channels;
-            for (let k = 0; k < channels; k++) output.array[place + k] += value * weights[from + k];
+  const {height, width, array} = input, sums = output.array;
+  const lefts = range(output.width).map(column => patchStart(column, width, w, stride, padding));
+  let place = 0;  // in the sums
+  for (let row = 0; row < output.height; row++) {
+    const top = patchStart(row, height, h, stride, padding);
+    const firstY = Math.max(-top, 0), endY = Math.min(h, height - top);  // beyond the border are zeros
+    for (const left of lefts) {
+      const firstX = Math.max(-left, 0), endX = Math.min(w, width - left);
+      for (let y = firstY; y < endY; y++)
+        for (let x = firstX; x < endX; x++) {
+          let from = ((top + y) * width + left + x) * channelsIn, weight = (y * w + x) * channelsIn * channels;
+          for (let c = 0; c < channelsIn; c++, from++, weight += channels) {
+            const value = array[from];
+            if (value === 0) continue;  // often, after relu
+            for (let k = 0; k < channels; k++) sums[place + k] += value * weights[weight + k];
           }
+        }
+      place += channels;
     }
+  }
   return output;
 }
 
@@ -58,9 +64,11 @@ function conv2d(input, {shape: [h, w, channelsIn, channels], weights}, stride = 
 // Draws one channel as grey, or three as red, green and blue; what is beyond 0 (black) and 1 (white) is clipped.
 function draw(canvas, {height, width, channels, array}, brightness = value => value) {
   Object.assign(canvas, {height, width});
-  const image = new ImageData(width, height);
-  image.data.forEach((_, i) => image.data[i] = i % 4 === 3 ? 255 :  // opaque
-    Math.floor(255 * brightness(array[(i >> 2) * channels + i % 4 % channels])));
+  const image = new ImageData(width, height), {data} = image;
+  for (let i = 0, place = 0; place < array.length; place += channels) {
+    for (let c = 0; c < 3; c++) data[i++] = Math.floor(255 * brightness(array[place + c % channels]));
+    data[i++] = 255;  // opaque
+  }
   canvas.getContext('2d').putImageData(image, 0, 0);
 }
 
@@ -73,13 +81,20 @@ function frame(canvas, top, left, height, width) {
     left: percent(left, canvas.width), width: percent(width, canvas.width)});
 }
 
+// Above 0 orange, below 0 blue, the stronger the larger: one scale for all that has a sign, in both colour schemes.
+const signed = (value, largest) =>
+  value === 0 ? '' : `background: rgb(${value < 0 ? '0 114 178' : '213 94 0'} / ` +
+    `${0.12 + 0.45 * Math.min(Math.abs(value) / largest, 1)})`;
+
+// The values of a patch are shown as grey, those of a kernel and the products by their sign.
 function matrixTable(heading, rows, kind, isZero = () => false) {
+  const largest = Math.max(...rows.flat().map(Math.abs), 1e-9);
   const cell = (value, y, x) => {
     const grey = Math.round(255 * clamp(value, 0, 1));
-    const style = kind === 'patch' ?
-      `style="background: rgb(${grey} ${grey} ${grey}); color: ${grey > 127 ? 'black' : 'white'}"` : '';
+    const style = kind === 'patch' || kind === 'four' ?
+      `background: rgb(${grey} ${grey} ${grey}); color: ${grey > 127 ? 'black' : 'white'}` : signed(value, largest);
     const border = isZero(y, x) ? 'class="outside" title="a zero beyond the border"' : '';
-    return `<td ${border} ${style}>${(value + 0).toFixed(4)}</td>`;
+    return `<td ${border} style="${style}">${(value + 0).toFixed(4)}</td>`;
   };
   const cells = rows.map((row, y) => `<tr>${row.map((value, x) => cell(value, y, x)).join('')}</tr>`).join('');
   return `<div><div>${heading}</div><table class="${kind}">${cells}</table></div>`;
@@ -104,7 +119,8 @@ const MOVES = {ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRig
 
 // Calls point(y, x) with places in the canvas, and move(rows, columns, channels).
 function listen(canvas, point, move) {
-  Object.assign(canvas, {tabIndex: 0, role: 'img'});
+  canvas.tabIndex = 0;
+  canvas.setAttribute('role', 'application');  // it has keys of its own
   canvas.onpointerdown = canvas.onpointermove = event => {
     if (event.type === 'pointerdown') isKept = !isKept && event.pointerType === 'mouse';
     else if (isKept) return;
@@ -116,4 +132,33 @@ function listen(canvas, point, move) {
     event.preventDefault();
     move(...MOVES[event.key]);
   };
+}
+
+// ---- The guide ----
+
+const isStill = () => matchMedia('(prefers-reduced-motion: reduce)').matches;
+
+// steps: [id, text] of what each highlights and says; the last asks for something, and solved() answers if it is done.
+// Returns a function that shows step n, or, without n, checks again what the last one asks for; it returns the step.
+function guideThrough(steps, solved, changed) {
+  let number = steps.length;  // closed
+  function show(step) {
+    const isNew = step !== undefined && step !== number;
+    number = step ?? number;
+    document.querySelectorAll('.shown').forEach(each => each.classList.remove('shown'));
+    at('guide').hidden = number >= steps.length;
+    if (!at('guide').hidden) {
+      const isLast = number === steps.length - 1;
+      at(steps[number][0]).classList.add('shown');
+      const answer = isLast && solved() || '';
+      at('guideText').textContent = `${number + 1} of ${steps.length}: ${steps[number][1]}${answer}`;
+      at('guideNext').hidden = isLast;
+    }
+    if (isNew) changed();
+    return number;
+  }
+  at('guideNext').onclick = () => show(number + 1);
+  at('guideOpen').onclick = () => show(0);
+  at('guideClose').onclick = () => show(steps.length);
+  return show;
 }
