@@ -1,7 +1,9 @@
 """The page of lesson 2 in a real browser, judged by TensorFlow and by --predict; and the picture of the activations."""
 import base64
 import io
+import pathlib
 import re
+import types
 
 import numpy as np
 import pytest
@@ -13,8 +15,8 @@ from selenium.webdriver.common.keys import Keys
 
 import own_digits
 import utils
-from conftest import prefixes
-from support import digits
+from conftest import ROOT, prefixes
+from support import digits, pages, runs
 from test_filters_page import touch
 from test_tensorboard import LAYERS, browser  # noqa: F401
 
@@ -90,10 +92,32 @@ def test_the_answer_and_the_bars_have_four_digits(page, network, mnist):
     found = re.fullmatch(r'Test: the network reads (\d) \(probability (\d\.\d{4})\); runner-up (\d) \((\d\.\d{4})\)\.',
                          text(page, 'answer')).groups()
     assert [int(found[0]), int(found[2])] == [first, second]
-    bars = text(page, 'bars').split()
-    assert bars[::2] == list('0123456789') and found[1] == bars[2 * first + 1] and found[3] == bars[2 * second + 1]
-    assert all(re.fullmatch(r'\d\.\d{4}', each) for each in bars[1::2])
-    np.testing.assert_allclose(np.array(bars[1::2], float), expected, atol=0.02)
+    bars = np.array(text(page, 'bars').split()).reshape(10, 4)  # digit, probability, logit, exponential
+    assert list(bars[:, 0]) == list('0123456789') and found[1] == bars[first, 1] and found[3] == bars[second, 1]
+    assert all(re.fullmatch(r'\d\.\d{4}', each) for each in bars[:, 1])
+    probability, logit, exponential = bars[:, 1:].astype(float).T
+    np.testing.assert_allclose(probability, expected, atol=0.02)
+    np.testing.assert_allclose(exponential, np.exp(logit - logit.max()), rtol=6e-3)
+    np.testing.assert_allclose(probability, exponential / exponential.sum(), atol=1e-3)
+
+
+@pytest.mark.parametrize('name, inputs', [('fc', 'pool2'), ('softmax_linear', 'fc')])
+def test_a_unit_names_what_has_the_largest_effects(page, name, inputs):
+    if name == 'softmax_linear':
+        page.find_element(By.CSS_SELECTOR, '#bars [data-digit="3"]').click()
+    else:
+        page.execute_script('choose("fc", 0, 0, 3)')
+    values, weights, units = page.execute_script('return [Array.from(network[arguments[0]].array), '
+                                                 'Array.from(layers[arguments[1]].weights), '
+                                                 'layers[arguments[1]].biases.length]', inputs, name)
+    effects = np.array(values) * np.reshape(weights, [-1, units])[:, 3]
+    shown = [float(row.text.split()[-1]) for row in page.find_elements(By.CSS_SELECTOR, '.effects tr')[1:]]
+    np.testing.assert_allclose(shown, effects[np.abs(effects).argsort()[::-1][:8]], atol=6e-5)
+    total, bias, result = re.search(r'sum (\S+) \+ bias (\S+) = (\S+);', text(page, 'arithmetic')).groups()
+    assert float(total) == pytest.approx(effects.sum(), abs=6e-5)
+    value = page.execute_script('return valueAt(network[arguments[0]], 0, 0, 3)', name)
+    assert value == pytest.approx(float(result) if name == 'softmax_linear' else max(float(result), 0), abs=2e-4)
+    assert frames(page)[inputs] and page.find_elements(By.CSS_SELECTOR, '#lines path') != [] or name != 'fc'
 
 
 # ---- Judged by --predict ----
@@ -254,6 +278,12 @@ def test_pointing_in_a_narrow_window_touching_and_choosing(page, network, mnist)
     assert 'the network reads {} '.format(buttons[20].get_attribute('aria-label')[-1]) in text(page, 'answer')
 
 
+def test_the_page_in_docs_is_today_s(page_path):
+    today, in_docs = [re.sub('(?m)id="data">.*$', '', path.read_text(encoding='utf-8'))
+                      for path in (page_path, pathlib.Path(ROOT) / 'docs' / 'convnet_mnist.html')]
+    assert today == in_docs
+
+
 def test_a_quick_page_that_asks_for_nothing(page, page_path):
     milliseconds = page.execute_script('''const start = performance.now(), bytes = bytesOf(data.digits[3].pixels);
         for (let i = 0; i < 10; i++) inference(bytes);
@@ -267,12 +297,107 @@ def test_a_quick_page_that_asks_for_nothing(page, page_path):
 
 
 def test_pictures_with_one_channel(page):
-    """What is drawn of conv1: to the left of each activation its kernel."""
+    """What is drawn of conv1: to the left of each activation its kernel, orange above 0 and blue below."""
     url = page.execute_script('return at("conv1").toDataURL()')
-    canvas = np.asarray(Image.open(io.BytesIO(base64.b64decode(url.split(',')[1]))).convert('L'), float)
+    canvas = np.asarray(Image.open(io.BytesIO(base64.b64decode(url.split(',')[1]))).convert('RGB'), float)
     kernel = page.execute_script('return [0, 4].map(y => [0, 4].map(x => kernelOf(layers.conv1, 0, 1)[y][x]))')
     corners = canvas[[0, 27]][:, [60, 60 + 27]]  # of the second tile
-    assert (np.sign(corners - 127.5) == np.sign(kernel)).all()
+    assert (np.sign(corners[:, :, 0] - corners[:, :, 2]) == np.sign(kernel)).all()
+
+
+def test_clear_leaves_nothing_and_one_pointer_draws(page):
+    page.find_element(By.ID, 'clear').click()
+    assert text(page, 'bars') == text(page, 'arithmetic') == '' and frames(page) == {}
+    assert page.execute_script("""return [...document.querySelectorAll('#layers canvas')].every(canvas =>
+        canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data.every(byte => byte === 0))""")
+    page.execute_script("""const send = (type, pointerId, offset) => {
+        const box = at('drawing').getBoundingClientRect();
+        at('drawing').setPointerCapture = () => {};
+        at('drawing').dispatchEvent(new PointerEvent(type, {pointerId, buttons: 1, clientX: box.left + offset,
+                                                             clientY: box.top + offset})); };
+        send('pointermove', 1, 20); send('pointerdown', 1, 50); send('pointermove', 2, 200); send('pointermove', 1, 60);
+        send('pointerup', 1, 60); send('pointermove', 1, 150);""")
+    ink = np.array(page.execute_script("""return [20, 55, 150, 200].map(place => {
+        const scale = 280 / at('drawing').getBoundingClientRect().width;
+        return drawing.getImageData(place * scale, place * scale, 1, 1).data[0]})"""))
+    assert list(ink < 128) == [False, True, False, False]
+
+
+def test_an_answer_within_a_frame(page):
+    milliseconds = page.execute_script("""clear(); drawing.lineWidth = 18; drawing.beginPath();
+        drawing.moveTo(60, 60); drawing.lineTo(200, 60); drawing.lineTo(120, 220); drawing.stroke();
+        const times = []; for (let i = 0; i < 12; i++) {
+          const start = performance.now(); readDrawing(); times.push(performance.now() - start); }
+        return times.sort((a, b) => a - b)[5]""")
+    assert milliseconds < 300  # about 20 on a quiet machine
+
+
+def test_the_address_has_the_state(page):
+    page.execute_script('start("")')
+    page.find_elements(By.CSS_SELECTOR, '#digits button')[4].click()
+    page.execute_script('choose("conv2", 3, 4, 5)')
+    address, answer, arithmetic = page.current_url, text(page, 'answer'), text(page, 'arithmetic')
+    page.get('about:blank')
+    page.get(address)
+    assert (text(page, 'answer'), text(page, 'arithmetic')) == (answer, arithmetic)
+    page.find_element(By.ID, 'reset').click()
+    assert text(page, 'answer') != answer and text(page, 'arithmetic').startswith('conv1')
+
+
+# ---- The page cannot lie ----
+
+def network_of(kinds, activation, pooling, seed=0):
+    """Results of a network of layers (kind, size) that TensorFlow computes, with random weights."""
+    tf = runs.tf
+    random = np.random.RandomState(seed)
+    images = random.randint(0, 256, [20, 28, 28]).astype(np.uint8)
+    value, weights, layers = tf.constant(images[..., np.newaxis] / np.float32(255)), {}, {}
+    for number, (kind, size) in enumerate(kinds):
+        name = '{}{}'.format(kind, number)
+        if kind == 'pool':
+            value = getattr(tf.nn, pooling + '_pool')(value, [1, 2, 2, 1], [1, 2, 2, 1], 'SAME')
+        else:
+            if kind == 'dense':
+                value = tf.reshape(value, [20, -1])
+            shape = [size[0], size[0], value.shape[3], size[1]] if kind == 'conv' else [value.shape[1], size]
+            shape = [int(side) for side in shape]
+            weights[name + '/weights'] = random.normal(0, np.prod(shape[:-1]) ** -.5, shape).astype(np.float32)
+            weights[name + '/biases'] = random.normal(0, .1, shape[-1:]).astype(np.float32)
+            value = (tf.nn.conv2d(value, weights[name + '/weights'], [1] * 4, 'SAME') if kind == 'conv' else
+                     tf.matmul(value, weights[name + '/weights'])) + weights[name + '/biases']
+            value = activation(value) if number < len(kinds) - 1 else value
+        layers[name] = value
+    with tf.Session() as session:
+        found, probabilities = session.run([layers, tf.nn.softmax(value)])
+    test = utils.Dataset(images, probabilities.argmax(axis=1).astype(np.uint8))
+    return runs.Results(weights, {name: each[0] for name, each in found.items()}, None, probabilities, test)
+
+
+LECTURE = [('conv', (5, 4)), ('pool', 0), ('conv', (3, 6)), ('pool', 0), ('dense', 12), ('dense', 10)]
+THREE = [('conv', (3, 3)), ('pool', 0), ('conv', (2, 4)), ('pool', 0), ('conv', (5, 5)), ('pool', 0), ('dense', 10)]
+
+
+@pytest.mark.parametrize('kinds, activation, pooling, written', [
+    (LECTURE, 'relu', 'max', True), (LECTURE, 'tanh', 'avg', True), (THREE, 'tanh', 'max', True),
+    (THREE, 'relu', 'avg', True), (LECTURE, 'sigmoid', 'max', False), (LECTURE, 'elu', 'max', False)])
+def test_the_page_is_written_for_networks_that_it_computes_alone(browser, tmp_path, capsys, kinds,  # noqa: F811
+                                                                 activation, pooling, written):
+    tf = runs.tf
+    with tf.Graph().as_default():
+        results = network_of(kinds, getattr(tf, activation, None) or getattr(tf.nn, activation), pooling)
+    run = types.SimpleNamespace(folders=types.SimpleNamespace(figures=str(tmp_path)))
+    pages.write_network_page(run, results)
+    path = tmp_path / 'convnet_mnist.html'
+    assert path.exists() == written and ('cannot compute' in capsys.readouterr().out) != written
+    if written:
+        browser.get(path.as_uri())
+        found = browser.execute_script('const bytes = bytesOf(arguments[0]); return Object.fromEntries(Object.entries('
+                                       'inference(bytes)).map(([name, {array}]) => [name, Array.from(array)]))',
+                                       send_images(results.test.images[:1]))
+        for name, expected in results.activations.items():
+            np.testing.assert_allclose(found[name], expected.ravel(), atol=0.03 * np.abs(expected).max(), err_msg=name)
+        title = browser.find_element(By.CSS_SELECTOR, '#layers figure:nth-of-type(2) figcaption').text
+        assert title.startswith('conv0: {} channels of 28 x 28'.format(kinds[0][1][1]))
 
 
 def test_white_in_the_figure_of_the_activations_are_the_strongest_5_percent_of_the_positive_ones(lesson2):

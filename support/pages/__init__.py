@@ -14,7 +14,8 @@ from support import figures, outputs
 
 TEMPLATES = os.path.dirname(os.path.abspath(__file__))
 FILTERS_PAGE, NETWORK_PAGE = 'basic_filters.html', 'convnet_mnist.html'
-LAYERS_WITH_WEIGHTS = ['conv1', 'conv2', 'fc', 'softmax_linear']
+SCRIPTS = {FILTERS_PAGE: ['common.js', 'basic_filters.js'],
+           NETWORK_PAGE: ['common.js', 'read_digits.js', 'convnet_mnist.js']}
 
 
 def write_filters_page(folder, flags, picture):
@@ -34,17 +35,70 @@ def write_filters_page(folder, flags, picture):
 
 
 def write_network_page(run, results):
-    """Writes the page on which the trained network reads what is drawn, if it has the layers of the lecture's."""
-    weights, test = results.weights, results.test
-    if sorted(weights) != sorted(layer + kind for layer in LAYERS_WITH_WEIGHTS for kind in ('/weights', '/biases')) or (
-            test.images.shape[1:] != (28, 28) or weights['conv1/weights'].shape[2] != 1):
+    """Writes the page on which the trained network reads what is drawn, or says why not.
+
+    The page has layers of these kinds: convolutions (SAME, stride 1), pooling of 2 x 2, and fully connected ones.
+    """
+    test, order = results.test, list(results.activations)
+    path = os.path.join(run.folders.figures, NETWORK_PAGE)
+    kinds = [(activation, pooling) for activation in ACTIVATIONS for pooling in POOLINGS
+             if is_reproduced(results, activation, pooling)]
+    if not kinds:
+        print('{}: not written, for the page cannot compute this network'.format(outputs.printable(path)))
         return
-    outputs.write_whole(os.path.join(run.folders.figures, NETWORK_PAGE), render(NETWORK_PAGE, {
-        'layers': {layer: quantized(weights[layer + '/weights'], weights[layer + '/biases'])
-                   for layer in LAYERS_WITH_WEIGHTS},
+    outputs.write_whole(path, render(NETWORK_PAGE, {
+        'order': order, 'activation': kinds[0][0], 'pooling': kinds[0][1],
+        'layers': {layer: quantized(results.weights[layer + '/weights'], results.weights[layer + '/biases'])
+                   for layer in order if layer + '/weights' in results.weights},
         'digits': [digit(test, index) for index in range(min(20, len(test.labels)))],
         'mistakes': [dict(digit(test, index), read=int(results.probabilities[index].argmax()))
                      for index in figures.worst_mistakes(test, results.probabilities)[:20]]}))
+
+
+# ---- The arithmetic of the network page, as a reference in NumPy ----
+
+ACTIVATIONS = {'relu': lambda values: np.maximum(values, 0), 'tanh': np.tanh}
+POOLINGS = {'max': np.nanmax, 'mean': np.nanmean}
+
+
+def is_reproduced(results, activation, pooling):
+    """Whether the reference gives TensorFlow's activations of one test digit, and the probabilities of 20."""
+    if results.test.images.shape[1:] != (28, 28):
+        return False
+    try:
+        found = [reference(image, results, ACTIVATIONS[activation], POOLINGS[pooling])
+                 for image in results.test.images[:20]]
+    except (ValueError, KeyError):  # a layer of another kind, or in another order
+        return False
+    logits = np.array([list(layers.values())[-1] for layers in found])
+    exponentials = np.exp(logits - logits.max(axis=1, keepdims=True))
+    pairs = [(values, results.activations[name]) for name, values in found[0].items()]
+    pairs.append((exponentials / exponentials.sum(axis=1, keepdims=True), results.probabilities[:20]))
+    return all(one.shape == other.shape and np.abs(one - other).max() <= 0.03 * np.abs(other).max()  # as with --bf16
+               for one, other in pairs)
+
+
+def reference(image, results, activation, pooling):
+    """Returns the activations {layer: [h, w, channels] or [units]} for an image, uint8 [28, 28]."""
+    value, found = image[:, :, np.newaxis] / 255, {}
+    for name in results.activations:
+        if name + '/weights' in results.weights:
+            weights, biases = results.weights[name + '/weights'], results.weights[name + '/biases']
+            value = (convolved(value, weights) if weights.ndim == 4 else value.ravel() @ weights) + biases
+            value = value if name == list(results.activations)[-1] else activation(value)
+        else:
+            height, width, channels = value.shape
+            padded = np.pad(value, [(0, height % 2), (0, width % 2), (0, 0)], mode='constant', constant_values=np.nan)
+            value = pooling(padded.reshape([-(-height // 2), 2, -(-width // 2), 2, channels]), axis=(1, 3))
+        found[name] = value
+    return found
+
+
+def convolved(value, weights):
+    """SAME, stride 1: value [h, w, in], weights [kh, kw, in, out] -> [h, w, out]."""
+    (height, width, _), (kh, kw) = value.shape, weights.shape[:2]
+    padded = np.pad(value, [((kh - 1) // 2, kh // 2), ((kw - 1) // 2, kw // 2), (0, 0)], mode='constant')
+    return sum(padded[y:y + height, x:x + width] @ weights[y, x] for y in range(kh) for x in range(kw))
 
 
 def quantized(weights, biases):
@@ -79,10 +133,8 @@ def data_url(image):
 
 def render(template, data):
     """Returns a template as bytes, with its style, its script, and the data as JSON that cannot end the script."""
-    html = read('page.html')
-    for place, file in (('<!--BODY-->', template), ('/*STYLE*/', 'style.css'), ('/*COMMON*/', 'common.js'),
-                        ('/*SCRIPT*/', template.replace('.html', '.js'))):
-        html = html.replace(place, read(file))
+    html = read('page.html').replace('<!--BODY-->', read(template)).replace('/*STYLE*/', read('style.css'))
+    html = html.replace('/*SCRIPT*/', ''.join(read(name) for name in SCRIPTS[template]))
     text = json.dumps(data)
     for character in '<>&':
         text = text.replace(character, '\\u{:04x}'.format(ord(character)))

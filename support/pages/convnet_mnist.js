@@ -9,225 +9,154 @@ for (const [name, {shape, weights, scales, biases}] of Object.entries(data.layer
   layers[name] = {shape, biases, weights: Float32Array.from(bytes, (byte, i) => byte * scales[i % scales.length])};
 }
 
+const ACTIVATIONS = {relu: value => Math.max(value, 0), tanh: Math.tanh};
+const POOLINGS = {max: four => Math.max(...four), mean: four => sumOf(four) / four.length};
+const LAST = data.order.at(-1), before = name => data.order[data.order.indexOf(name) - 1] ?? 'image';
+
 // A fully connected layer is a convolution whose kernel is as large as its input.
-function layer(input, {shape, weights, biases}, least = 0) {
+function layer(input, {shape, weights, biases}, activation) {
   const output = shape.length === 4 ? conv2d(input, {shape, weights}) :
     conv2d(input, {shape: [input.height, input.width, input.channels, shape[1]], weights}, 1, 'VALID');
-  output.array.forEach((sum, i) => output.array[i] = Math.max(sum + biases[i % output.channels], least));  // relu
+  const {array, channels} = output;
+  for (let i = 0; i < array.length; i++) array[i] = activation(array[i] + biases[i % channels]);
   return output;
 }
 
-function maxPool(input) {
-  return values(input.height / 2, input.width / 2, input.channels, (y, x, c) =>
-    Math.max(...fourOf(input, y, x, c).flat()));
+function pool(input) {
+  return values(Math.ceil(input.height / 2), Math.ceil(input.width / 2), input.channels, (y, x, c) =>
+    POOLINGS[data.pooling](fourOf(input, y, x, c).flat()));
 }
 
-// The four activations that become one by pooling.
+// The four activations that become one by pooling; fewer at the border of an odd size.
 function fourOf(input, y, x, c) {
-  return [0, 1].map(row => [0, 1].map(column => valueAt(input, 2 * y + row, 2 * x + column, c)));
+  return [0, 1].filter(row => 2 * y + row < input.height).map(row =>
+    [0, 1].filter(column => 2 * x + column < input.width).map(column =>
+      valueAt(input, 2 * y + row, 2 * x + column, c)));
 }
 
+// All layers for an image of 28 x 28 pixels, 0 to 255.
 function inference(pixels) {
-  const image = values(28, 28, 1, (y, x) => pixels[28 * y + x] / 255);
-  const conv1 = layer(image, layers.conv1), pool1 = maxPool(conv1);
-  const conv2 = layer(pool1, layers.conv2), pool2 = maxPool(conv2);
-  const fc = layer(pool2, layers.fc);
-  return {image, conv1, pool1, conv2, pool2, fc, softmax_linear: layer(fc, layers.softmax_linear, -Infinity)};
-}
-
-// ---- Drawn digits become 28 x 28 pixels by the steps of read_digits in support/digits.py ----
-
-// Returns the digits of a drawing, from left to right. The paper is white here, without lines and frames.
-function readDigits(context) {
-  const {width, height} = context.canvas, bytes = context.getImageData(0, 0, width, height).data;
-  const ink = values(height, width, 1, (y, x) => 255 - bytes[4 * (width * y + x)]);
-  const strongest = Uint8Array.from(ink.array).sort().at(-20);
-  if (strongest < 30) return [];
-  ink.array = ink.array.map(value => clamp(value / strongest * 2 - 0.7, 0, 1));
-  const shapes = pieces(ink), digits = group(shapes);
-  if (shapes.length > 100 || digits.length > 12 || digits.some(numbers => numbers.length > 12) ||
-      shapes.some(outer => shapes.some(inner => isWithin(inner, outer)))) return [];
-  const drawn = digits.map(numbers => cutOut(onlyPieces(ink, numbers), 0.5));
-  return drawn.some(each => thickness(each) > 0.4 * Math.max(each.height, each.width)) ? [] : drawn.map(mnistForm);
-}
-
-// The pieces of ink, the longest first, each with its box and the indices of its pixels.
-function pieces(ink) {
-  const {height, width, array} = ink, found = [], steps = [-1, 0, 1];
-  const around = i => steps.flatMap(row => steps.map(column => [Math.floor(i / width) + row, i % width + column]))
-    .filter(([y, x]) => isInside(ink, y, x)).map(([y, x]) => y * width + x);
-  const waiting = new Uint8Array(height * width);  // ink, and what touches it, that belongs to no piece yet
-  array.forEach((value, i) => value > 0.1 && around(i).forEach(near => waiting[near] = 1));
-  for (let first = waiting.indexOf(1); first >= 0; first = waiting.indexOf(1, first)) {
-    const stack = [first], indices = [];
-    waiting[first] = 0;
-    while (stack.length) {
-      const i = stack.pop();
-      if (array[i] > 0.1) indices.push(i);
-      for (const near of around(i)) if (waiting[near]) waiting[near] = !stack.push(near);
-    }
-    if (!indices.some(i => array[i] > 0.5)) continue;
-    const rows = indices.map(i => Math.floor(i / width)), columns = indices.map(i => i % width);
-    const least = numbers => numbers.reduce((a, b) => Math.min(a, b)), most = numbers => -least(numbers.map(n => -n));
-    found.push({indices, top: least(rows), bottom: most(rows) + 1, left: least(columns), right: most(columns) + 1});
-  }
-  return found.sort((a, b) => longerSide(b) - longerSide(a));
-}
-
-const longerSide = ({top, bottom, left, right}) => Math.max(bottom - top, right - left);
-
-const isWithin = (inner, outer) => longerSide(inner) > 0.15 * longerSide(outer) &&
-  [['top', 'bottom'], ['left', 'right']].every(([start, stop]) => {
-    const margin = (outer[stop] - outer[start]) / 10;
-    return inner[start] > outer[start] + margin && inner[stop] < outer[stop] - margin;
-  });
-
-// Pieces above each other, or close together, are one digit: lists of pieces, from left to right, without specks.
-function group(shapes) {
-  const digits = [];
-  for (const piece of shapes) {
-    const largest = longerSide(shapes[0]), near = largest * (longerSide(piece) > largest / 5 ? 0.08 : 0.04);
-    const digit = digits.find(each => piece.left < each.right + near && piece.right > each.left - near &&
-                                      piece.top < each.bottom + 3 * near && piece.bottom > each.top - 3 * near);
-    if (!digit) digits.push({...piece, numbers: [piece]});
-    else {
-      for (const side of ['left', 'top']) digit[side] = Math.min(digit[side], piece[side]);
-      for (const side of ['right', 'bottom']) digit[side] = Math.max(digit[side], piece[side]);
-      digit.numbers.push(piece);
-    }
-  }
-  const tallest = Math.max(...digits.map(({top, bottom}) => bottom - top));
-  return digits.sort((a, b) => a.left - b.left || a.right - b.right)
-    .filter(({top, bottom}) => bottom - top > 0.4 * tallest).map(digit => digit.numbers);
-}
-
-function onlyPieces(ink, shapes) {
-  const array = new Float64Array(ink.array.length);
-  for (const {indices} of shapes) for (const i of indices) array[i] = ink.array[i];
-  return {...ink, array};
-}
-
-// Twice the largest distance, in king's moves, from an ink pixel to one without.
-function thickness(ink) {
-  const distances = values(ink.height + 2, ink.width + 2, 1, (y, x) => valueAt(ink, y - 1, x - 1) > 0.5 ? 1e9 : 0);
-  const {array, width} = distances, before = [-1, -width - 1, -width, 1 - width];
-  array.forEach((_, i) => { if (array[i]) array[i] = 1 + Math.min(...before.map(step => array[i + step])); });
-  for (let i = array.length - 1; i >= 0; i--)
-    if (array[i]) array[i] = Math.min(array[i], 1 + Math.min(...before.map(step => array[i - step])));
-  return 2 * array.reduce((a, b) => Math.max(a, b));
-}
-
-function mnistForm(box) {
-  const picture = values(box.height + 40, box.width + 40, 1, (y, x) => valueAt(box, y - 20, x - 20));
-  const {array, width} = picture;
-  const edges = sumOf(array.map((value, i) =>  // around the digit are zeros, so that no row runs into the next
-    Math.abs(value - (array[i - 1] ?? 0)) + Math.abs(value - (array[i - width] ?? 0))));
-  const missing = Math.max(box.height, box.width) / 10 - 2 * sumOf(array) / edges;
-  picture.array = array.map(value => Math.trunc(value * 255));
-  for (const step of [1, width])  // the largest value around each pixel, along the rows, then along the columns
-    for (let widened = 0; widened < Math.round(missing / 2); widened++)
-      picture.array = picture.array.map((value, i, all) => Math.max(value, all[i - step] ?? 0, all[i + step] ?? 0));
-  const digit = cutOut(picture, 0), scale = 20 / Math.max(digit.height, digit.width);
-  return centerByMass(resizeRows(resizeRows(digit, scale), scale));
-}
-
-// The part of a picture in which values are above a limit.
-function cutOut(input, limit) {
-  const isInk = (y, x) => valueAt(input, y, x) > limit;
-  const rows = range(input.height).filter(y => range(input.width).some(x => isInk(y, x)));
-  const columns = range(input.width).filter(x => rows.some(y => isInk(y, x)));
-  return values(rows.at(-1) - rows[0] + 1, columns.at(-1) - columns[0] + 1, 1,
-                (y, x) => valueAt(input, rows[0] + y, columns[0] + x));
-}
-
-// Resizes along the rows by Lanczos as Pillow does it; the result is rounded to whole numbers, and transposed.
-function resizeRows(input, scale) {
-  const size = Math.max(1, Math.round(input.width * scale)), ratio = input.width / size;
-  const sinc = x => x === 0 ? 1 : Math.sin(Math.PI * x) / (Math.PI * x);
-  const lanczos = x => Math.abs(x) < 3 ? sinc(x) * sinc(x / 3) : 0;
-  const weights = range(size).map(x => range(input.width).map(i =>
-    lanczos((i + 0.5 - (x + 0.5) * ratio) / Math.max(ratio, 1))));
-  return values(size, input.height, 1, (x, y) => {
-    const sum = weights[x].reduce((total, weight, i) => total + weight * valueAt(input, y, i), 0);
-    return clamp(Math.floor(sum / sumOf(weights[x]) + 0.5), 0, 255);
-  });
-}
-
-function centerByMass(digit) {
-  const {array, width} = digit, brightest = Math.max(...array);
-  const middle = position => Math.round(sumOf(array.map((value, i) => value * position(i))) / sumOf(array));
-  const top = 14 - middle(i => Math.floor(i / width)), left = 14 - middle(i => i % width);
-  return Uint8Array.from(values(28, 28, 1, (y, x) => valueAt(digit, y - top, x - left) * 255 / brightest).array);
+  const found = {image: values(28, 28, 1, (y, x) => pixels[28 * y + x] / 255)};
+  for (const name of data.order)
+    found[name] = name in layers ?
+      layer(found[before(name)], layers[name], name === LAST ? value => value : ACTIVATIONS[data.activation]) :
+      pool(found[before(name)]);
+  return found;
 }
 
 // ---- What is shown ----
 
-const TITLES = {conv1: 'conv1: 32 pairs, a kernel (0 is grey) and its activations',
-                pool1: 'pool1: the largest of each 2 x 2', conv2: 'conv2: 64 channels, each a sum over all of pool1',
-                pool2: 'pool2: the largest of each 2 x 2',
-                fc: 'fc: 1,024 units, each sees all of pool2; from them come the ten probabilities'};
-const INPUT = {conv1: 'image', pool1: 'conv1', conv2: 'pool1', pool2: 'conv2', fc: 'pool2'};
-const conv1Kernels = range(layers.conv1.shape[3]).map(k => {  // as brightness: 0 is grey, as in lesson 1
-  const rows = kernelOf(layers.conv1, 0, k), largest = Math.max(...rows.flat().map(Math.abs), 1e-9);
-  return rows.map(row => row.map(weight => 0.5 + 0.5 * weight / largest));
-});
+const isImage = name => network[name].height > 1;
+const firstConv = data.order.find(name => layers[name]?.shape.length === 4);
 let network;        // the values of each layer
+let shown = '';     // whose: 'Your drawing', ...
 let chosen = null;  // {name, y, x, channel}: the activation that is explained
+
+function titleOf(name) {
+  const {height, width, channels} = network[name], input = network[before(name)];
+  if (name === 'image') return `the image, ${height} x ${width}`;
+  const sizes = isImage(name) ? `${channels} channels of ${height} x ${width}` : `${channels} units`;
+  const how = !(name in layers) ? `the ${data.pooling === 'max' ? 'largest' : 'mean'} of each 2 x 2` :
+    !isImage(name) ? `each sees all of ${before(name)}` :
+      name === firstConv ? 'each beside its kernel' : `each a sum over the ${input.channels} of ${before(name)}`;
+  return `${name}: ${sizes}, ${how}`;
+}
 
 // The kernel [h, w] between channel c of the input and channel k of the output, as rows.
 function kernelOf({shape: [h, w, channelsIn, channels], weights}, c, k) {
   return range(h).map(y => range(w).map(x => weights[((y * w + x) * channelsIn + c) * channels + k]));
 }
 
-// A layer's channels are tiles of its canvas, in pixels; conv1's have the kernel to the left of the activations.
+// A layer's channels are tiles of its canvas, in pixels; those of the first have the kernel to their left.
 function tileOf(name) {
-  const {height, width} = network[name], gap = name === 'fc' ? 0 : 3, offset = name === 'conv1' ? width + 1 : 0;
-  return {height: height + gap, width: offset + width + gap, offset, columns: {image: 1, conv1: 4, fc: 64}[name] ?? 8};
+  const {height, width, channels} = network[name];
+  const gap = isImage(name) && name !== 'image' ? 3 : 0, offset = name === firstConv ? width + 1 : 0;
+  const columns = name === 'image' ? 1 : name === firstConv ? 4 : isImage(name) ? 8 : Math.ceil(Math.sqrt(channels));
+  return {height: height + gap, width: offset + width + gap, offset, columns};
 }
+
+// One scale for activations: black, violet, orange, yellow. A second one, for weights: blue, white, orange.
+const HEAT = [[0, 0, 4], [81, 18, 124], [183, 55, 121], [252, 137, 97], [252, 253, 191]];
+const mix = (one, other, share) => one.map((part, i) => part + (other[i] - part) * share);
+const packed = ([red, green, blue]) => (255 << 24 | blue << 16 | green << 8 | red) >>> 0;  // as ImageData has a pixel
+const HEATS = Uint32Array.from(range(256), i => {
+  const place = i / 255 * (HEAT.length - 1), from = Math.min(Math.floor(place), HEAT.length - 2);
+  return packed(mix(HEAT[from], HEAT[from + 1], place - from));
+});
+const SIGNS = Uint32Array.from(range(511), i =>
+  packed(mix([255, 255, 255], i < 255 ? [0, 114, 178] : [213, 94, 0], Math.abs(i - 255) / 255)));
+const signColour = value => SIGNS[Math.round(255 * value) + 255];  // from -1 to 1
+const colourOf = value => value < 0 ? signColour(value) : HEATS[Math.round(255 * Math.sqrt(value))];
 
 function showLayer(name) {
-  const layer = network[name], {height, width, offset, columns} = tileOf(name);
-  const strongest = layer.array.reduce((a, b) => Math.max(a, b), 1e-9);
-  draw(at(name), values(Math.ceil(layer.channels / columns) * height, columns * width, 1, (y, x) => {
-    const channel = Math.floor(y / height) * columns + Math.floor(x / width), [row, column] = [y % height, x % width];
-    if (channel < layer.channels && isInside(layer, row, column - offset))
-      return Math.sqrt(valueAt(layer, row, column - offset, channel) / strongest);
-    const kernel = name === 'conv1' && conv1Kernels[channel];
-    if (!kernel || !isInside(layer, row, column)) return 0.5;
-    return kernel[Math.floor(row * kernel.length / layer.height)][Math.floor(column * kernel[0].length / layer.width)];
-  }));
+  const layer = network[name], {height, width, offset, columns} = tileOf(name), canvas = at(name);
+  const strongest = layer.array.reduce((a, b) => Math.max(a, Math.abs(b)), 1e-9);
+  Object.assign(canvas, {height: Math.ceil(layer.channels / columns) * height, width: columns * width});
+  const image = new ImageData(canvas.width, canvas.height), pixels = new Uint32Array(image.data.buffer);
+  for (let channel = 0; channel < layer.channels; channel++) {
+    const corner = Math.floor(channel / columns) * height * canvas.width + channel % columns * width;
+    const kernel = name === firstConv && kernelOf(layers[name], 0, channel);
+    const largest = kernel && Math.max(...kernel.flat().map(Math.abs), 1e-9);
+    for (let y = 0; y < layer.height; y++)
+      for (let x = 0; x < layer.width; x++) {
+        const place = corner + y * canvas.width + x, from = (y * layer.width + x) * layer.channels + channel;
+        pixels[place + offset] = colourOf(layer.array[from] / strongest);
+        if (kernel) pixels[place] = signColour(kernel[Math.floor(y * kernel.length / layer.height)]
+                                                     [Math.floor(x * kernel[0].length / layer.width)] / largest);
+      }
+  }
+  canvas.getContext('2d').putImageData(image, 0, 0);
+  canvas.closest('figure').firstChild.textContent = titleOf(name);
 }
 
-function probabilitiesOf(pixels) {
-  network = inference(pixels);
-  const logits = [...network.softmax_linear.array];
+function softmaxOf(logits) {
   const exponentials = logits.map(logit => Math.exp(logit - Math.max(...logits)));
-  return exponentials.map(value => value / sumOf(exponentials));  // softmax
+  return {exponentials, probabilities: exponentials.map(value => value / sumOf(exponentials))};
 }
 
-const largestOf = probabilities => probabilities.indexOf(Math.max(...probabilities));
+const readingOf = pixels => {
+  const logits = [...inference(pixels)[LAST].array];
+  return logits.indexOf(Math.max(...logits));
+};
 
 // Reads one or several digits, and shows the layers for the first.
 function read(pixels, name, ...others) {
-  const next = others.map(each => largestOf(probabilitiesOf(each)));
-  const probabilities = probabilitiesOf(pixels);
-  draw(at('image'), network.image);
+  network = inference(pixels);
+  shown = name;
+  const logits = [...network[LAST].array], {exponentials, probabilities} = softmaxOf(logits);
   const order = [...probabilities.keys()].sort((a, b) => probabilities[b] - probabilities[a]);
-  at('answer').textContent = `${name}: the network reads ${[order[0], ...next].join(' ')} (probability ` +
+  at('answer').textContent =
+    `${name}: the network reads ${[order[0], ...others.map(readingOf)].join(' ')} (probability ` +
     `${probabilities[order[0]].toFixed(4)}); runner-up ${order[1]} (${probabilities[order[1]].toFixed(4)}).` +
-    (next.length ? ' Below is the first digit.' : '') +
+    (others.length ? ' The layers show the first digit.' : '') +
     (probabilities[order[0]] < 0.9 ? ' It is unsure.' : '');
   at('bars').innerHTML = probabilities.map((value, digit) =>
-    `<span>${digit}</span><progress value="${value}"></progress><span>${value.toFixed(4)}</span>`).join('');
-  Object.keys(TITLES).forEach(showLayer);
+    `<button data-digit="${digit}" aria-label="explain the logit of ${digit}">${digit}</button>` +
+    `<progress value="${value}" aria-label="probability of ${digit}"></progress><span>${value.toFixed(4)}</span>` +
+    `<span>${logits[digit].toFixed(3)}</span><span>${exponentials[digit].toPrecision(3)}</span>`).join('');
+  ['image', ...data.order.slice(0, -1)].forEach(showLayer);
   explain();
+  showGuide();
 }
 
 // ---- The arithmetic of one activation ----
 
 function frameIn(name, y, x, channel, height, width) {
+  if (!at(name)) return;  // the last layer has bars
   const tile = tileOf(name), [row, column] = [Math.floor(channel / tile.columns), channel % tile.columns];
   frame(at(name), row * tile.height + y, column * tile.width + tile.offset + x, height, width);
+}
+
+// Lines from the corners of the patch to the activation that is computed from it.
+function showLines() {
+  const box = at('lines').getBoundingClientRect();
+  const [from, to] = [at(before(chosen.name)), at(chosen.name)].map(canvas => canvas?.nextElementSibling);
+  const corners = ({left, right, top, bottom}) => [[left, top], [right, top], [right, bottom], [left, bottom]];
+  at('lines').innerHTML = !from || !to || from.hidden || to.hidden ? '' :
+    corners(from.getBoundingClientRect()).map(([x, y], i) => {
+      const [x2, y2] = corners(to.getBoundingClientRect())[i];
+      return `<path d="M${x - box.left},${y - box.top} L${x2 - box.left},${y2 - box.top}" stroke="#ffb000"/>`;
+    }).join('');
 }
 
 function explain() {
@@ -235,21 +164,42 @@ function explain() {
   const {name, y, x, channel} = chosen;
   for (const each of document.querySelectorAll('.framed i')) each.hidden = true;
   frameIn(name, y, x, channel, 1, 1);
-  const place = name === 'fc' ? `unit ${channel}` : `channel ${channel}, row ${y}, column ${x}`;
-  const explanation = name === 'fc' ? explainUnit : name.startsWith('pool') ? explainPooling : explainConvolution;
+  const place = isImage(name) ? `channel ${channel}, row ${y}, column ${x}` : `unit ${channel}`;
+  const explanation = !(name in layers) ? explainPooling : isImage(name) ? explainConvolution : explainUnit;
   at('arithmetic').innerHTML = `<h2>${name}, ${place} (counted from 0; numbers are rounded)</h2>` +
-    explanation(chosen, network[INPUT[name]], valueAt(network[name], y, x, channel).toFixed(4));
+    explanation(chosen, network[before(name)], valueAt(network[name], y, x, channel).toFixed(4));
+  showLines();
+  keepState();
 }
 
-function explainUnit({channel}, input, value) {
-  return `<p><b>${value}</b> is the sum of all ${input.array.length} activations of pool2, each times a weight, plus ` +
-    `the bias ${layers.fc.biases[channel].toFixed(4)}. A negative sum becomes 0 (relu).</p>`;
+const activationOf = (name, value) => name === LAST ? `The logit is ${value}` : `${data.activation} makes it ${value}`;
+
+function explainUnit({name, channel}, input, value) {
+  const {weights, biases} = layers[name], units = biases.length, bias = biases[channel];
+  const {array, width, channels} = input;
+  const parts = [...array].map((activation, i) => ({i, activation, weight: weights[i * units + channel]}));
+  const effect = ({activation, weight}) => activation * weight;
+  const total = sumOf(parts.map(effect)), largest = parts.sort((a, b) => Math.abs(effect(b)) - Math.abs(effect(a)));
+  const placeOf = i => ({c: i % channels, x: Math.floor(i / channels) % width, y: Math.floor(i / channels / width)});
+  const {c, x, y} = placeOf(largest[0].i);
+  frameIn(before(name), y, x, c, 1, 1);
+  const rows = largest.slice(0, 8).map(part => {
+    const {c, x, y} = placeOf(part.i);
+    const place = array.length > channels ? `channel ${c}, row ${y}, column ${x}` : `unit ${c}`;
+    return `<tr><td>${place}</td><td>${part.activation.toFixed(4)}</td><td>${part.weight.toFixed(4)}</td>` +
+      `<td style="${signed(effect(part), Math.abs(effect(largest[0])))}">${effect(part).toFixed(4)}</td></tr>`;
+  }).join('');
+  return `<p><b>sum ${total.toFixed(4)} + bias ${bias.toFixed(4)} = ${(total + bias).toFixed(4)}; ` +
+    `${activationOf(name, value)}.</b></p><p>The sum runs over all ${array.length} activations of ${before(name)}. ` +
+    `The largest effects, up or down:</p><table class="effects"><tr><th>${before(name)}</th><th>activation</th>` +
+    `<th>weight</th><th>product</th></tr>${rows}</table>`;
 }
 
 function explainPooling({name, y, x, channel}, input, value) {
-  frameIn(INPUT[name], 2 * y, 2 * x, channel, 2, 2);
-  return `<p><b>${value}</b> is the largest of four activations of ${INPUT[name]}:</p>` +
-    matrixTable('', fourOf(input, y, x, channel), 'four');
+  const four = fourOf(input, y, x, channel);
+  frameIn(before(name), 2 * y, 2 * x, channel, four.length, four[0].length);
+  return `<p><b>${value}</b> is the ${data.pooling === 'max' ? 'largest' : 'mean'} of these activations of ` +
+    `${before(name)}:</p>` + matrixTable('', four, 'four');
 }
 
 function explainConvolution({name, y, x, channel}, input, value) {
@@ -258,67 +208,90 @@ function explainConvolution({name, y, x, channel}, input, value) {
   const parts = range(input.channels).map(c => contribution(input, c, top, left, kernelOf(layers[name], c, channel)));
   const total = sumOf(parts.map(part => part.sum));
   const [largest, ...others] = parts.sort((a, b) => Math.abs(b.sum) - Math.abs(a.sum));
-  frameIn(INPUT[name], top, left, largest.c, h, w);
+  frameIn(before(name), top, left, largest.c, h, w);
   const next = others.slice(0, 4).map(part => `${part.c} (${part.sum.toFixed(4)})`).join(', ');
   return `<p><b>sum ${total.toFixed(4)} + bias ${bias.toFixed(4)} = ${(total + bias).toFixed(4)}; ` +
-    `relu makes it ${value}.</b></p>` + (next && `<p>The sum runs over all ${parts.length} channels of pool1. ` +
-    `Channel ${largest.c} has the largest effect, up or down; its patch in pool1 is framed:</p>`) + largest.html +
+    `${activationOf(name, value)}.</b></p>` +
+    (next && `<p>The sum runs over all ${parts.length} channels of ${before(name)}. ` +
+    `Channel ${largest.c} has the largest effect, up or down; its patch is framed:</p>`) + largest.html +
     (next && `<p>The next are channels ${next}.</p>`);
 }
 
 // ---- Events ----
 
+network = inference(new Uint8Array(28 * 28));  // for the sizes
 Object.assign(MOVES, {PageUp: [0, 0, -1], PageDown: [0, 0, 1]});
-for (const [name, title] of Object.entries(TITLES)) {
-  at('layers').insertAdjacentHTML('beforeend', `<figure><figcaption>${title}</figcaption><div class="framed">` +
-    `<canvas id="${name}" aria-label="${title}. Arrow keys move, Page Up and Page Down change the channel.">` +
-    '</canvas><i></i></div></figure>');
-  const choose = (y, x, channel) => {
-    const {height, width, channels} = network[name];
-    chosen = {name, y: clamp(y, 0, height - 1), x: clamp(x, 0, width - 1), channel: clamp(channel, 0, channels - 1)};
-    explain();
-  };
+function choose(name, y, x, channel) {
+  const {height, width, channels} = network[name];
+  chosen = {name, y: clamp(y, 0, height - 1), x: clamp(x, 0, width - 1), channel: clamp(channel, 0, channels - 1)};
+  explain();
+}
+for (const name of ['image', ...data.order.slice(0, -1)]) {
+  at('layers').insertAdjacentHTML('beforeend', `<figure><figcaption></figcaption><div class="framed">` +
+    `<canvas id="${name}" aria-label="${titleOf(name)}. Arrow keys move, Page Up and Page Down change the channel.">` +
+    '</canvas><i hidden></i></div></figure>');
+  if (name === 'image') continue;
   listen(at(name), (y, x) => {
     const {height, width, columns, offset} = tileOf(name);
-    const channel = Math.floor(y / height) * columns + Math.floor(x / width);
-    choose(Math.floor(y % height), Math.floor(x % width) - offset, channel);
+    choose(name, Math.floor(y % height), Math.floor(x % width) - offset,
+           Math.floor(y / height) * columns + Math.floor(x / width));
   }, (rows, columns, channels = 0) => {
     const from = chosen?.name === name ? chosen : {y: 0, x: 0, channel: 0};
-    choose(from.y + rows, from.x + columns, from.channel + channels);
+    if (isImage(name)) choose(name, from.y + rows, from.x + columns, from.channel + channels);
+    else choose(name, 0, 0, from.channel + columns + rows * tileOf(name).columns + channels);
   });
 }
+at('bars').onclick = ({target}) => target.dataset.digit && choose(LAST, 0, 0, Number(target.dataset.digit));
+window.onresize = explain;
 
 const drawing = at('drawing').getContext('2d', {willReadFrequently: true});
 let nextFrame;  // in which the drawing is read: at most once for each frame
+let pen;        // the pointer that draws; others are ignored
 
 function clear() {
-  Object.assign(drawing, {fillStyle: 'white', lineWidth: 18, lineCap: 'round'});
+  Object.assign(drawing, {fillStyle: 'white', lineCap: 'round', lineJoin: 'round'});
   drawing.fillRect(0, 0, 280, 280);
 }
 
-function stroke({offsetX, offsetY}) {
-  drawing.lineTo(offsetX, offsetY);
-  drawing.stroke();
-  drawing.beginPath();
-  drawing.moveTo(offsetX, offsetY);
+function stroke(event) {
+  const {left, top, width} = at('drawing').getBoundingClientRect();
+  for (const {clientX, clientY, pressure, pointerType} of [...event.getCoalescedEvents?.() ?? [], event]) {
+    const place = [clientX - left, clientY - top].map(length => length * 280 / width);
+    drawing.lineWidth = pointerType === 'pen' ? 8 + 20 * pressure : 18;
+    drawing.lineTo(...place);
+    drawing.stroke();
+    drawing.beginPath();
+    drawing.moveTo(...place);
+  }
   cancelAnimationFrame(nextFrame);
-  nextFrame = requestAnimationFrame(() => {
-    const [first, ...others] = readDigits(drawing);
-    if (first) read(first, 'Your drawing', ...others);
-    else at('answer').textContent = 'This does not look like digits.';
-  });
+  nextFrame = requestAnimationFrame(readDrawing);
+}
+
+function readDrawing() {
+  const [first, ...others] = readDigits(drawing);
+  if (first) read(first, 'Your drawing', ...others);
+  else at('answer').textContent = 'This does not look like digits.';
 }
 
 at('drawing').onpointerdown = event => {
-  at('drawing').setPointerCapture(event.pointerId);
-  drawing.beginPath();
-  drawing.moveTo(event.offsetX, event.offsetY);
+  if (pen !== undefined) return;
+  pen = event.pointerId;
+  at('drawing').setPointerCapture(pen);
+  drawing.beginPath();  // a dot where it begins
   stroke(event);
 };
-at('drawing').onpointermove = event => event.buttons && stroke(event);
+at('drawing').onpointermove = event => event.pointerId === pen && stroke(event);
+at('drawing').onpointerup = at('drawing').onpointercancel = at('drawing').onlostpointercapture = event => {
+  if (event.pointerId === pen) pen = undefined;
+};
 at('clear').onclick = () => {
   clear();
-  read(new Uint8Array(28 * 28), 'An empty picture');
+  cancelAnimationFrame(nextFrame);
+  for (const canvas of document.querySelectorAll('#layers canvas'))
+    canvas.getContext('2d').clearRect(0, 0, canvas.width, canvas.height);
+  for (const each of document.querySelectorAll('.framed i')) each.hidden = true;
+  for (const id of ['bars', 'arithmetic', 'lines']) at(id).innerHTML = '';
+  at('answer').textContent = 'Draw a digit, or choose one.';
 };
 
 for (const {pixels, label, read: mistake} of [...data.digits, ...data.mistakes]) {
@@ -335,5 +308,38 @@ for (const {pixels, label, read: mistake} of [...data.digits, ...data.mistakes])
   at(isRight ? 'digits' : 'mistakes').append(button);
 }
 
-chosen = {name: 'conv1', y: 12, x: 18, channel: 0};
-at('digits').firstChild.click();
+// ---- The guide, and the state in the address ----
+
+const showGuide = guideThrough([
+  ['drawing', 'Draw a digit. The network that you have trained reads it at once.'],
+  ['image', 'This is what it sees: 28 x 28 pixels, the digit in the middle.'],
+  [firstConv ?? data.order[0], 'Each tile is one learned kernel, and what it makes of the image. Point at one.'],
+  [data.order[1], 'The lines lead to what an activation is computed from.'],
+  ['arithmetic', 'Here is its arithmetic. Arrow keys move, Page Up and Page Down change the channel.'],
+  ['bars', 'The ten logits, their exponentials, and the probabilities. A click on a digit shows what spoke for it.'],
+  ['drawing', 'Now you: draw a digit of which the network is unsure, with a probability below 0.9.']],
+() => shown === 'Your drawing' && Math.max(...softmaxOf([...network[LAST].array]).probabilities) < 0.9 &&
+  ' Done: it is unsure.', () => keepState());
+
+function keepState() {
+  const pixels = btoa(String.fromCharCode(...[...network.image.array].map(value => Math.round(255 * value))));
+  const state = {pixels, shown, chosen, guide: showGuide()};
+  history.replaceState(null, '', '#' + encodeURIComponent(JSON.stringify(state)));
+}
+
+function start(address) {
+  let state = {};
+  try {
+    state = JSON.parse(decodeURIComponent(address.slice(1))) ?? {};
+  } catch (error) { /* none, or not one of this page */ }
+  clear();
+  chosen = null;
+  read(state.pixels ? bytesOf(state.pixels) : bytesOf(data.digits[0].pixels),
+       state.shown ?? `Test digit, a ${data.digits[0].label}`);
+  const {name, y, x, channel} = state.chosen ?? {name: data.order[0], y: 12, x: 18, channel: 0};
+  choose(name in network ? name : data.order[0], y, x, channel);
+  showGuide(state.guide ?? 0);
+}
+
+at('reset').onclick = () => start('');
+start(location.hash);
