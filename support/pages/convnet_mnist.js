@@ -299,7 +299,7 @@ for (const {pixels, label, read: mistake} of [...data.digits, ...data.mistakes])
   const button = document.createElement('button');
   button.className = 'digit';
   button.append(document.createElement('canvas'), isRight ? '' : `${label} as ${mistake}`);
-  button.ariaLabel = isRight ? name : `${name}, read as ${mistake}`;
+  button.ariaLabel = isRight ? name : `${label} as ${mistake}: ${name}, read as ${mistake}`;
   draw(button.firstChild, values(28, 28, 1, (y, x) => 1 - bytes[28 * y + x] / 255));
   button.onclick = () => {
     clear();
