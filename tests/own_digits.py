@@ -200,11 +200,12 @@ def ruled(random, number):
     lines = Image.new('RGB', image.size, 'white')
     pen = ImageDraw.Draw(lines)
     step = random.randint(24, 60)
+    colour = (150, 170, 210) if number % 4 < 2 else (80, 100, 150)
     for at in range(random.randint(step), image.height, step):
-        pen.line([0, at, image.width, at], fill=(150, 170, 210), width=random.randint(1, 3))
+        pen.line([0, at, image.width, at], fill=colour, width=random.randint(1, 3))
     if number % 2:
         for at in range(random.randint(step), image.width, step):
-            pen.line([at, 0, at, image.height], fill=(150, 170, 210), width=random.randint(1, 3))
+            pen.line([at, 0, at, image.height], fill=colour, width=random.randint(1, 3))
     return ImageChops.multiply(image, lines), digit
 
 
