@@ -49,13 +49,133 @@ def read_mnist(directory, image_size=28):
                     validation=Dataset(train.images[:validation_size], train.labels[:validation_size]), test=test)
 
 
-def fingerprint(datasets):
-    """Twelve characters that depend on every pixel and every label."""
-    sha256 = hashlib.sha256()
-    for array in itertools.chain(*datasets):
-        sha256.update(array)
-    return sha256.hexdigest()[:12]
+# ---- Augmentation and batches ---------------------------------------------------------------------
 
+def batches(dataset, batch_size, augment_pixels, seed, epoch, start_batch=0):
+    """Yields the (images, labels) of one epoch in random order, from batch number start_batch on.
+
+    Order and augmentation depend only on (seed, epoch, position), so a resumed run sees the same batches.
+    The last batch is smaller if the batch size does not divide the number of images.
+    """
+    order = np.random.RandomState([seed, epoch]).permutation(len(dataset.labels))
+    for start in range(start_batch * batch_size, len(order), batch_size):
+        indices = order[start:start + batch_size]
+        images = dataset.images[indices]
+        if augment_pixels:
+            images = augment(images, augment_pixels, np.random.RandomState([seed, epoch, start]))
+        yield images, dataset.labels[indices]
+
+
+def augment(images, pixels, random):
+    """Elastic deformation, at random for each image: uint8 [n, h, w] -> uint8 [n, h, w].
+
+    Each pixel is displaced by (dy, dx), two sums of 4 x 4 cosine waves with random amplitudes. The longest wave, a
+    constant, shifts the image by about `pixels`; the next stretch, shear and rotate it; the shortest bend it.
+    random: a numpy RandomState.
+    """
+    count, height, width = images.shape
+    rows, columns = np.arange(height, dtype=np.float32), np.arange(width, dtype=np.float32)
+    waves_y, waves_x = [np.cos(np.pi / len(axis) * np.outer(np.arange(4, dtype=np.float32), axis + 0.5))
+                        for axis in (rows, columns)]
+    scale = pixels / (1 + np.arange(4)[:, np.newaxis] + np.arange(4))  # the shorter the wave, the smaller
+    amplitudes = (random.normal(size=[2, count, 4, 4]) * scale).astype(np.float32)
+    dy, dx = waves_y.T @ amplitudes @ waves_x  # [h, 4] @ [2, n, 4, 4] @ [4, w] -> [2, n, h, w]
+    return (bilinear_sample(images, rows[:, np.newaxis] + dy, columns + dx) + 0.5).astype(np.uint8)
+
+
+def bilinear_sample(images, y, x):
+    """Bilinear interpolation of images [n, h, w] at fractional coordinates y, x [n, h, w] -> float32 [n, h, w].
+
+    Coordinates are clamped to the border."""
+    count, height, width = images.shape
+    y, x = np.clip(y, 0, height - 1.001), np.clip(x, 0, width - 1.001)
+    top, left = y.astype(np.int32), x.astype(np.int32)
+    y, x = y - top.astype(np.float32), x - left.astype(np.float32)  # from here on the fractions
+    corner = (top * width + left).astype(np.intp) + height * width * np.arange(count)[:, np.newaxis, np.newaxis]
+    flat = images.ravel().astype(np.float32)
+    top_left, top_right, bottom_left, bottom_right = [  # all indices are valid; 'clip' skips the check
+        flat[shift:].take(corner, mode='clip') for shift in (0, 1, width, width + 1)]
+    above = top_left + (top_right - top_left) * x
+    below = bottom_left + (bottom_right - bottom_left) * x
+    return above + (below - above) * y
+
+
+def prefetch(iterator):
+    """Yields the items of an iterator; a thread prepares the next one while the caller works on this one."""
+    with concurrent.futures.ThreadPoolExecutor(1) as thread:
+        upcoming = thread.submit(next, iterator, None)
+        while True:
+            item = upcoming.result()
+            if item is None:
+                return
+            upcoming = thread.submit(next, iterator, None)
+            yield item
+
+
+# ---- Pictures ------------------------------------------------------------------------------------
+
+def read_image(path, smallest=(1, 1), most_pixels=math.inf):
+    """Reads a picture in any format that Pillow knows: float32 [height, width, 3], RGB, 0 to 1.
+
+    It is rotated as its EXIF data say. Of an animation the first frame is read, transparent parts become
+    white, and 16 bits keep their precision. With more than most_pixels it is made smaller. Raises UserError for
+    anything else, and below the smallest (height, width).
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter('ignore')  # about harmless damage, for example in EXIF data
+            warnings.simplefilter('error', Image.DecompressionBombWarning)
+            image = Image.open(path)
+            pixels = image.width * image.height
+            if pixels > most_that_fit() and most_pixels == math.inf:
+                raise UserError('{}: {:.0f} megapixels do not fit into the memory, {:.0f} do; leave out --full-size'
+                                .format(path, pixels / 1e6, most_that_fit() / 1e6))
+            scale = min((most_pixels / pixels) ** 0.5, 1)
+            image.draft(image.mode, [int(side * scale) for side in image.size])  # JPEG decodes to half, a quarter, ...
+            image = ImageOps.exif_transpose(image)  # also loads it
+        if image.height < smallest[0] or image.width < smallest[1]:
+            raise UserError('{}: {} x {} pixels are too few for a kernel of {} x {}; use --padding SAME'.format(
+                path, image.height, image.width, *smallest))
+        if image.mode[0] in 'IF':  # 16 or 32 bits per pixel, which convert() would clip at 255
+            grey = np.nan_to_num(np.asarray(shrunk(image.convert('F'), most_pixels)))
+            grey /= 65535 if image.mode[0] == 'I' else 1 if grey.max() <= 1 else 255
+            return np.repeat(np.clip(grey, 0, 1)[:, :, np.newaxis], 3, axis=2)
+        if image.mode in ('RGBA', 'LA', 'PA', 'RGBa', 'La') or 'transparency' in image.info:
+            image = image.convert('RGBA')
+            image = Image.alpha_composite(Image.new('RGBA', image.size, 'white'), image)
+        picture = np.asarray(shrunk(image.convert('RGB'), most_pixels), np.float32)
+        picture /= 255
+        return picture
+    except UserError:
+        raise
+    except FileNotFoundError:
+        raise UserError('{}: expected a picture, found no such file'.format(path))
+    except Image.UnidentifiedImageError:
+        raise UserError('{}: expected a picture (PNG, JPEG, GIF, BMP, TIFF, WebP), found something else'.format(path))
+    except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
+        raise UserError('{}: expected a picture of ordinary size ({})'.format(path, str(error).split(',')[0]))
+    except Exception as error:  # Pillow's readers raise many kinds for damaged files
+        reason = getattr(error, 'strerror', None) or str(error).split('\n')[0] or type(error).__name__
+        raise UserError('{}: expected a whole picture; it cannot be read ({})'.format(path, reason))
+
+
+def shrunk(image, most_pixels):
+    """A Pillow image of the same shape with at most most_pixels; one that has no more stays as it is."""
+    scale = (most_pixels / (image.width * image.height)) ** 0.5
+    if scale >= 1:
+        return image
+    return image.resize([max(1, int(side * scale)) for side in image.size], Image.LANCZOS, reducing_gap=3)
+
+
+def most_that_fit():
+    """How many pixels lesson 1 can filter at full size in this machine's memory, at about 100 bytes for each."""
+    try:
+        return max(os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') - 2e9, 1e8) / 100
+    except (AttributeError, ValueError):  # Windows does not say
+        return math.inf
+
+
+# ---- Files: is each what its name says? --------------------------------------------------------
 
 def read_images_and_labels(directory, name, image_size):
     """Reads the images and labels of 'train' or 't10k', and checks that they belong together."""
@@ -125,127 +245,9 @@ def read_idx(path, dimensions):
     return np.frombuffer(data, np.uint8).reshape(shape)
 
 
-# ---- Augmentation and batches ---------------------------------------------------------------------
-
-def augment(images, pixels, random):
-    """Elastic deformation, at random for each image: uint8 [n, h, w] -> uint8 [n, h, w].
-
-    Each pixel is displaced by (dy, dx), two sums of 4 x 4 cosine waves with random amplitudes. The longest wave, a
-    constant, shifts the image by about `pixels`; the next stretch, shear and rotate it; the shortest bend it.
-    random: a numpy RandomState.
-    """
-    count, height, width = images.shape
-    rows, columns = np.arange(height, dtype=np.float32), np.arange(width, dtype=np.float32)
-    waves_y, waves_x = [np.cos(np.pi / len(axis) * np.outer(np.arange(4, dtype=np.float32), axis + 0.5))
-                        for axis in (rows, columns)]
-    scale = pixels / (1 + np.arange(4)[:, np.newaxis] + np.arange(4))  # the shorter the wave, the smaller
-    amplitudes = (random.normal(size=[2, count, 4, 4]) * scale).astype(np.float32)
-    dy, dx = waves_y.T @ amplitudes @ waves_x  # [h, 4] @ [2, n, 4, 4] @ [4, w] -> [2, n, h, w]
-    return (bilinear_sample(images, rows[:, np.newaxis] + dy, columns + dx) + 0.5).astype(np.uint8)
-
-
-def bilinear_sample(images, y, x):
-    """Bilinear interpolation of images [n, h, w] at fractional coordinates y, x [n, h, w] -> float32 [n, h, w].
-
-    Coordinates are clamped to the border."""
-    count, height, width = images.shape
-    y, x = np.clip(y, 0, height - 1.001), np.clip(x, 0, width - 1.001)
-    top, left = y.astype(np.int32), x.astype(np.int32)
-    y, x = y - top.astype(np.float32), x - left.astype(np.float32)  # from here on the fractions
-    corner = (top * width + left).astype(np.intp) + height * width * np.arange(count)[:, np.newaxis, np.newaxis]
-    flat = images.ravel().astype(np.float32)
-    top_left, top_right, bottom_left, bottom_right = [  # all indices are valid; 'clip' skips the check
-        flat[shift:].take(corner, mode='clip') for shift in (0, 1, width, width + 1)]
-    above = top_left + (top_right - top_left) * x
-    below = bottom_left + (bottom_right - bottom_left) * x
-    return above + (below - above) * y
-
-
-def batches(dataset, batch_size, augment_pixels, seed, epoch, start_batch=0):
-    """Yields the (images, labels) of one epoch in random order, from batch number start_batch on.
-
-    Order and augmentation depend only on (seed, epoch, position), so a resumed run sees the same batches.
-    The last batch is smaller if the batch size does not divide the number of images.
-    """
-    order = np.random.RandomState([seed, epoch]).permutation(len(dataset.labels))
-    for start in range(start_batch * batch_size, len(order), batch_size):
-        indices = order[start:start + batch_size]
-        images = dataset.images[indices]
-        if augment_pixels:
-            images = augment(images, augment_pixels, np.random.RandomState([seed, epoch, start]))
-        yield images, dataset.labels[indices]
-
-
-def prefetch(iterator):
-    """Yields the items of an iterator; a thread prepares the next one while the caller works on this one."""
-    with concurrent.futures.ThreadPoolExecutor(1) as thread:
-        upcoming = thread.submit(next, iterator, None)
-        while True:
-            item = upcoming.result()
-            if item is None:
-                return
-            upcoming = thread.submit(next, iterator, None)
-            yield item
-
-
-# ---- Pictures ------------------------------------------------------------------------------------
-
-def read_image(path, smallest=(1, 1), most_pixels=math.inf):
-    """Reads a picture in any format that Pillow knows: float32 [height, width, 3], RGB, 0 to 1.
-
-    It is rotated as its EXIF data say. Of an animation the first frame is read, transparent parts become
-    white, and 16 bits keep their precision. With more than most_pixels it is made smaller. Raises UserError for
-    anything else, and below the smallest (height, width).
-    """
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter('ignore')  # about harmless damage, for example in EXIF data
-            warnings.simplefilter('error', Image.DecompressionBombWarning)
-            image = Image.open(path)
-            pixels = image.width * image.height
-            if pixels > most_that_fit() and most_pixels == math.inf:
-                raise UserError('{}: {:.0f} megapixels do not fit into the memory, {:.0f} do; leave out --full-size'
-                                .format(path, pixels / 1e6, most_that_fit() / 1e6))
-            scale = min((most_pixels / pixels) ** 0.5, 1)
-            image.draft(image.mode, [int(side * scale) for side in image.size])  # JPEG decodes to half, a quarter, ...
-            image = ImageOps.exif_transpose(image)  # also loads it
-        if image.height < smallest[0] or image.width < smallest[1]:
-            raise UserError('{}: {} x {} pixels are too few for a kernel of {} x {}; use --padding SAME'.format(
-                path, image.height, image.width, *smallest))
-        if image.mode[0] in 'IF':  # 16 or 32 bits per pixel, which convert() would clip at 255
-            grey = np.nan_to_num(np.asarray(shrunk(image.convert('F'), most_pixels)))
-            grey /= 65535 if image.mode[0] == 'I' else 1 if grey.max() <= 1 else 255
-            return np.repeat(np.clip(grey, 0, 1)[:, :, np.newaxis], 3, axis=2)
-        if image.mode in ('RGBA', 'LA', 'PA', 'RGBa', 'La') or 'transparency' in image.info:
-            image = image.convert('RGBA')
-            image = Image.alpha_composite(Image.new('RGBA', image.size, 'white'), image)
-        picture = np.asarray(shrunk(image.convert('RGB'), most_pixels), np.float32)
-        picture /= 255
-        return picture
-    except UserError:
-        raise
-    except FileNotFoundError:
-        raise UserError('{}: expected a picture, found no such file'.format(path))
-    except Image.UnidentifiedImageError:
-        raise UserError('{}: expected a picture (PNG, JPEG, GIF, BMP, TIFF, WebP), found something else'.format(path))
-    except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
-        raise UserError('{}: expected a picture of ordinary size ({})'.format(path, str(error).split(',')[0]))
-    except Exception as error:  # Pillow's readers raise many kinds for damaged files
-        reason = getattr(error, 'strerror', None) or str(error).split('\n')[0] or type(error).__name__
-        raise UserError('{}: expected a whole picture; it cannot be read ({})'.format(path, reason))
-
-
-def most_that_fit():
-    """How many pixels lesson 1 can filter at full size in this machine's memory, at about 100 bytes for each."""
-    try:
-        return max(os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') - 2e9, 1e8) / 100
-    except (AttributeError, ValueError):  # Windows does not say
-        return math.inf
-
-
-def shrunk(image, most_pixels):
-    """A Pillow image of the same shape with at most most_pixels; one that has no more stays as it is."""
-    scale = (most_pixels / (image.width * image.height)) ** 0.5
-    if scale >= 1:
-        return image
-    return image.resize([max(1, int(side * scale)) for side in image.size], Image.LANCZOS, reducing_gap=3)
+def fingerprint(datasets):
+    """Twelve characters that depend on every pixel and every label."""
+    sha256 = hashlib.sha256()
+    for array in itertools.chain(*datasets):
+        sha256.update(array)
+    return sha256.hexdigest()[:12]
