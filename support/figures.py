@@ -107,7 +107,7 @@ def image_summary(image):
 
 @style.context('default')
 def plot_filters(folder, flags, views, matrices):
-    """Saves the two figures of lesson 1. Returns all filtered pictures for TensorBoard, as a tf.Summary.
+    """Saves the figures of lesson 1. Returns all filtered pictures for TensorBoard, as a tf.Summary.
 
     views: the Views of the picture and of the outputs of all kernels, matrices {name: kernel}.
     """
@@ -123,7 +123,7 @@ def plot_filters(folder, flags, views, matrices):
             'sum {:.3g}'.format(tables.kernel_sum(matrix)), scale_text(matrix)] + lines
         columns.append((name, '\n'.join(caption), grey, rgb))
     figures = [plot_panels(new_figure(not flags.no_show), columns),
-               plot_operations(new_figure(not flags.no_show), views)]
+               plot_operations(new_figure(not flags.no_show), views), plot_padding(new_figure(not flags.no_show))]
     for figure, name in zip(figures, outputs.FILTERS_OUTPUTS):
         save_figure(figure, os.path.join(folder, name), dpi=150)
     return filtered_pictures(views)
@@ -212,6 +212,31 @@ def plot_operations(figure, views):
         axis.text(0, -0.02, caption, fontsize=9, va='top', transform=axis.transAxes)
     figure.subplots_adjust(left=0.01, right=0.99, top=1 - 0.35 / size[1], bottom=0.7 / size[1], hspace=0.95 / height,
                            wspace=0.05)
+    return figure
+
+
+def plot_padding(figure, kernel_size=3, stride=2):
+    """Which pixels and zeros each output of SAME is computed from, along one axis, for an even and an odd size."""
+    figure.set_size_inches(8, 3.8)
+    for axis, size in zip(figure.subplots(2), (6, 7)):
+        count = -(-size // stride)
+        zeros = max((count - 1) * stride + kernel_size - size, 0)
+        before = zeros // 2
+        for place in range(-before, size + zeros - before):
+            is_pixel = 0 <= place < size
+            axis.add_patch(Rectangle((place, 0), 1, 1, facecolor='0.8' if is_pixel else 'white', edgecolor='black',
+                                     linestyle='-' if is_pixel else ':'))
+            axis.text(place + 0.5, 0.5, 'pixel {}'.format(place) if is_pixel else '0', ha='center', va='center')
+        for index in range(count):
+            start, y = index * stride - before, -0.3 - 0.5 * (index % 2)
+            axis.plot([start + 0.05, start + kernel_size - 0.05], [y, y], color='C{}'.format(index), linewidth=3)
+            axis.text(start + kernel_size / 2, y - 0.08, 'output {}'.format(index), ha='center', va='top')
+        axis.set_title('SAME, {0} pixels, kernel {1}, stride {2}: ceil({0} / {2}) = {3} outputs; zeros: {4} before, '
+                       '{5} after'.format(size, kernel_size, stride, count, before, zeros - before), fontsize=10,
+                       loc='left')
+        axis.set(xlim=(-1.2, 8.2), ylim=(-1.3, 1.05))
+        axis.axis('off')
+    figure.subplots_adjust(left=0.02, right=0.98, top=0.92, bottom=0.02, hspace=0.3)
     return figure
 
 

@@ -12,7 +12,7 @@ import utils
 OWN_FILES = 'written_by_lecture_07.json'  # in each folder: the names of what is ours there
 LOCK = 'written_by_lecture_07.lock'
 FILTERS = 'basic_filters'  # the name of lesson 1's folders
-FILTERS_OUTPUTS = ['basic_filters.png', 'conv_ops.png', 'basic_filters.html']
+FILTERS_OUTPUTS = ['basic_filters.png', 'conv_ops.png', 'padding.png', 'basic_filters.html']
 Folders = collections.namedtuple('Folders', 'checkpoints graphs figures')
 
 

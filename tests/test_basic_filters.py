@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import scipy.signal
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
 from PIL import Image
 
 import kernels
@@ -21,7 +22,7 @@ from conftest import ROOT, assert_one_line, run_once, run_script
 from test_kernels import CUSTOM, by_scipy, strided
 
 CHIHUAHUA = os.path.join(ROOT, 'data', 'chihuahua.jpg')
-TWO_FIGURES = ['basic_filters.png', 'conv_ops.png']
+ALL_FIGURES = ['basic_filters.png', 'conv_ops.png', 'padding.png']
 
 
 @pytest.fixture
@@ -84,11 +85,11 @@ def test_the_main_command_ends_with_one_thing_to_try_next(main_run, small):
     assert os.path.exists(os.path.join(ROOT, script))
 
 
-def test_the_main_command_writes_two_figures_and_a_page(main_run):
+def test_the_main_command_writes_three_figures_and_a_page(main_run):
     folder = main_run.folder / 'figures' / 'basic_filters'
-    assert png_files(folder) == TWO_FIGURES and (folder / 'basic_filters.html').exists()
+    assert png_files(folder) == ALL_FIGURES and (folder / 'basic_filters.html').exists()
     assert sorted(os.listdir(str(main_run.folder))) == ['figures', 'graphs']
-    for name in TWO_FIGURES:
+    for name in ALL_FIGURES:
         assert np.asarray(Image.open(str(folder / name)).convert('RGB')).std() > 20  # there is something to see
 
 
@@ -226,7 +227,7 @@ def test_a_picture_smaller_than_the_kernel_has_values_by_hand_too(filters, tmp_p
 def test_thin_pictures_have_figures_and_a_log(filters, lesson1, tmp_path, size):
     Image.new('RGB', size, 'red').save(str(tmp_path / 'thin.png'))
     filters('--image', tmp_path / 'thin.png', '--stride', 3)
-    assert png_files(tmp_path / 'figures' / 'basic_filters') == TWO_FIGURES
+    assert png_files(tmp_path / 'figures' / 'basic_filters') == ALL_FIGURES
     images, _ = summaries(lesson1, tmp_path / 'graphs' / 'basic_filters')
     width, height = [-(-side // 3) for side in size]
     assert images['grey/blur'].shape[:2] == images['rgb/blur'].shape[:2] == (height, width)
@@ -324,6 +325,23 @@ def test_output_sizes_are_those_of_the_formula_and_of_tensorflow(lesson1, capsys
         formula = [np.ceil(size / stride) if padding == 'SAME' else np.ceil((size - side + 1) / stride)
                    for size, side in zip(picture, kernel)]
         assert text == '{:.0f} x {:.0f}'.format(*formula) == '{} x {}'.format(*values[stride, padding].shape[1:3])
+
+
+def test_the_drawing_of_same_shows_what_tensorflow_does(lesson1):
+    """Each output's bar is over the pixels on which the output depends, and over the zeros of the formula."""
+    tf, figure = lesson1.tf, lesson1.figures.plot_padding(Figure())
+    for axis, size in zip(figure.axes, (6, 7)):
+        with tf.Graph().as_default(), tf.Session() as session:
+            found = session.run(tf.nn.conv2d(np.eye(size, dtype=np.float32)[:, :, np.newaxis, np.newaxis],
+                                             np.ones([3, 1, 1, 1], np.float32), [1, 2, 1, 1], 'SAME'))[:, :, 0, 0]
+        bars = [line.get_xdata() for line in axis.lines]
+        assert len(bars) == found.shape[1]
+        cells = [int(patch.get_x()) for patch in axis.patches]
+        for bar, depends in zip(bars, found.T):
+            covered = [cell for cell in cells if bar[0] < cell + 0.5 < bar[1]]
+            assert len(covered) == 3 and [cell for cell in covered if 0 <= cell < size] == list(np.flatnonzero(depends))
+        assert '{} outputs; zeros: {} before, {} after'.format(found.shape[1], -min(cells), max(cells) + 1 - size) in (
+            axis.get_title(loc='left'))
 
 
 # ---- The three operations ----
@@ -590,7 +608,7 @@ def test_a_small_picture_under_valid_padding(filters, tmp_path):
     assert [sizes[stride, 'SAME'] for stride in (1, 2, 3)] == ['5 x 2', '3 x 1', '2 x 1']
 
 
-@pytest.mark.parametrize('name', TWO_FIGURES)
+@pytest.mark.parametrize('name', ALL_FIGURES)
 def test_a_picture_of_the_user_is_not_overwritten(filters, tmp_path, name):
     mine = tmp_path / 'figures' / 'basic_filters' / name
     mine.parent.mkdir(parents=True)
@@ -621,7 +639,7 @@ def run_with_backend(backend, picture, folder):
 def test_a_backend_that_does_not_work_here(small_picture, tmp_path):
     result = run_with_backend('no_such_backend', small_picture, tmp_path)
     assert result.stderr == '' and 'Try next' in result.stdout.splitlines()[-1]
-    assert png_files(tmp_path / 'figures' / 'basic_filters') == TWO_FIGURES
+    assert png_files(tmp_path / 'figures' / 'basic_filters') == ALL_FIGURES
 
 
 def test_windows_open_where_there_is_a_display(small_picture, tmp_path):
