@@ -191,7 +191,8 @@ def train(flags, data, build=build_network):
             accuracies = {}
             for name, dataset in ('validation', data.validation), ('test', data.test):
                 accuracies[name] = accuracy(evaluation_session, correct, images, labels, dataset)
-                writer.add_summary(figures.scalar('accuracy/' + name, accuracies[name]), step)
+                value = tf.Summary.Value(tag='accuracy/' + name, simple_value=accuracies[name])  # not from the graph
+                writer.add_summary(tf.Summary(value=[value]), step)
             writer.add_summary(figures.histograms(evaluation_session, {images: data.validation.images[:100]}), step)
             run.end_epoch(epoch, accuracies, step, writer)
         averages.restore(evaluation_session, '{}-{}'.format(run.prefix, step))

@@ -269,11 +269,6 @@ def show_windows():
 
 # ---- Lesson 2 ------------------------------------------------------------------------------------
 
-def scalar(tag, value):
-    """Returns a tf.Summary of a value that was computed outside of the graph."""
-    return tf.Summary(value=[tf.Summary.Value(tag=tag, simple_value=value)])
-
-
 def histograms(session, feed):
     """Returns a summary, as a value: histograms of all weights, biases and activations of the evaluated network."""
     if not tf.get_collection('histograms'):

@@ -533,7 +533,8 @@ def test_logs_of_one_second_and_of_days_to_come_are_read_in_their_order(tmp_path
         with tf.Graph().as_default():
             writer = tf.summary.FileWriter(str(logs))
         event_logs.mark(writer, tf.SessionLog.START, step)
-        writer.add_summary(runs.figures.scalar('step', step), step)
+        value = tf.Summary.Value(tag='step', simple_value=step)
+        writer.add_summary(tf.Summary(value=[value]), step)
         writer.close()
         event_logs.check_written(str(logs), 'summary')
         if step == 3:  # then the clock was set back
