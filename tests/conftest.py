@@ -4,12 +4,14 @@ import contextlib
 import gzip
 import importlib
 import io
+import json
 import os
 import re
 import shutil
 import subprocess
 import sys
 
+import filelock
 import numpy as np
 import pytest
 
@@ -27,14 +29,6 @@ BOXES = {'data', 'scale', 'conv1', 'pool1', 'conv2', 'pool2', 'fc', 'dropout', '
 def pytest_addoption(parser):
     parser.addoption('--screenshots', metavar='DIR', help='where test_tensorboard.py saves its screenshots')
     parser.addoption('--logs', metavar='DIR', help='the logs at which it looks, instead of a short run\'s')
-
-
-@pytest.hookimpl(tryfirst=True)  # before pytest-xdist looks for groups
-def pytest_collection_modifyitems(items):
-    """The tests of a file run in one process, and so do those that need the real epoch: they share what was trained."""
-    for item in items:
-        group = 'real epoch' if 'real_epoch' in item.fixturenames else item.fspath.basename
-        item.add_marker(pytest.mark.xdist_group(group))
 
 
 def prefixes(folder):
@@ -110,11 +104,19 @@ def user_environment(changes=None):
 
 
 @pytest.fixture(scope='session')
-def real_epoch(tmp_path_factory):
-    """The README's main command on the real data, one epoch: its result, and the folder that holds all it wrote."""
-    folder = tmp_path_factory.mktemp('real')
-    result = run_script('07_convnet_mnist.py', '--epochs', 1, '--output-dir', folder)
-    return collections.namedtuple('RealEpoch', 'stdout stderr folder')(result.stdout, result.stderr, folder)
+def real_epoch(tmp_path_factory, worker_id):
+    """The README's main command on the real data, one epoch: its result, and the folder that holds all it wrote.
+
+    It is run once, whichever of pytest-xdist's processes needs it first.
+    """
+    folder = tmp_path_factory.getbasetemp()
+    folder = (folder if worker_id == 'master' else folder.parent) / 'real'
+    with filelock.FileLock(str(folder) + '.lock'):
+        if not folder.exists():
+            result = run_script('07_convnet_mnist.py', '--epochs', 1, '--output-dir', folder)
+            (folder / 'result').write_text(json.dumps([result.stdout, result.stderr]))
+    return collections.namedtuple('RealEpoch', 'stdout stderr folder')(
+        *json.loads((folder / 'result').read_text()), folder)
 
 
 Result = collections.namedtuple('Result', 'returncode stdout stderr')
