@@ -243,7 +243,8 @@ def test_the_value_by_hand_and_the_log_of_a_large_bright_picture(filters, lesson
     assert {picture.shape[:2] for picture in images.values()} == {(700, 200)}
 
 
-@pytest.mark.parametrize('name', ['rotated.jpg', 'sixteen.png', 'palette.gif', 'transparent.png'])
+@pytest.mark.parametrize('name', ['rotated.jpg'] + [pytest.param(name, marks=pytest.mark.slow) for name in (
+    'sixteen.png', 'palette.gif', 'transparent.png')])
 def test_a_large_picture_is_made_smaller_unless_every_pixel_is_wanted(filters, tmp_path, name):
     """The smaller one is Pillow's, rotated as EXIF says; the larger one is filtered as SciPy does it."""
     y, x = np.mgrid[:1200, :1600]
