@@ -142,7 +142,6 @@ def compare_operations(images, matrix):
 def main(arguments=None):
     flags = cli.parse_filters_flags(__doc__, arguments)
     picture = utils.read_image(flags.image, flags.smallest_image, flags.most_pixels)
-    tables.print_megapixels(flags.image, picture)
     folders = outputs.prepare_filters(flags)
     matrices = {name: kernels.KERNELS[name] for name in flags.kernels}
 
@@ -158,8 +157,9 @@ def main(arguments=None):
             rgb_outputs = filter_rgb(images, matrices, flags.stride, flags.padding)
         with tf.name_scope('operations'):
             operations = compare_operations(images, kernels.KERNELS['emboss'])
+        tensors = {'grey': grey_outputs, 'rgb': rgb_outputs, 'operations': operations}
         with tf.Session(config=CPU) as session:
-            def value_of(tensor):
+            def value_of(tensor):  # one at a time: the outputs of a photo do not fit into memory together
                 return session.run(tensor, feed_dict={images: picture[np.newaxis]})[0]
 
             grey_picture = value_of(grey)
@@ -170,18 +170,13 @@ def main(arguments=None):
             explain_one_value('emboss to sepia in RGB, red channel out', picture,
                               sepia_kernel(kernels.KERNELS['emboss'])[:, :, :, 0],
                               value_of(operations['conv2d, mixing'])[:, :, 0], stride=1, padding='SAME')
-            # One output at a time, of which only what a screen can show is kept: a photo's are too large together.
-            views = figures.Views(flags, picture, grey_picture, pixel)
-            for kind, tensors in ('grey', grey_outputs), ('rgb', rgb_outputs), ('operations', operations):
-                for name, tensor in tensors.items():
-                    views.add(kind, name, value_of(tensor), matrices.get(name, kernels.KERNELS['emboss']))
-
-    summary = figures.plot_filters(folders.figures, flags, views, matrices)
+            summary = figures.plot_filters(folders.figures, flags, picture, grey_picture, tensors, value_of, matrices,
+                                           pixel)
     pages.write_filters_page(folders.figures, flags, picture)
     writer = tf.summary.FileWriter(folders.graphs, graph, filename_suffix='.basic_filters')
     writer.add_summary(summary)
     writer.close()
-    tables.print_filters(folders, matrices, views.shapes, picture.shape, example)
+    tables.print_filters(folders, flags.image, picture.shape, matrices, tensors, example)
     figures.show_windows()
 
 

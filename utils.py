@@ -137,8 +137,9 @@ def read_image(path, smallest=(1, 1), most_pixels=math.inf):
             raise UserError('{}: {} x {} pixels are too few for a kernel of {} x {}; use --padding SAME'.format(
                 path, image.height, image.width, *smallest))
         if image.mode[0] in 'IF':  # 16 or 32 bits per pixel, which convert() would clip at 255
-            grey = np.nan_to_num(np.asarray(shrunk(image.convert('F'), most_pixels)))
+            grey = np.nan_to_num(np.asarray(image, np.float32))
             grey /= 65535 if image.mode[0] == 'I' else 1 if grey.max() <= 1 else 255
+            grey = np.asarray(shrunk(Image.fromarray(grey), most_pixels))
             return np.repeat(np.clip(grey, 0, 1)[:, :, np.newaxis], 3, axis=2)
         if image.mode in ('RGBA', 'LA', 'PA', 'RGBa', 'La') or 'transparency' in image.info:
             image = image.convert('RGBA')

@@ -43,7 +43,8 @@ def from_environment():
         try:
             socket.getaddrinfo(*host_and_port(address))
         except (OSError, UnicodeError) as error:  # UnicodeError: a part of the name that is empty or too long
-            raise utils.UserError('TF_CONFIG: {} cannot be found ({})'.format(address, error))
+            raise utils.UserError('TF_CONFIG: {} cannot be found ({}); expected HOST:PORT of a machine in this network'
+                                  .format(address, getattr(error, 'strerror', None) or error))
     return Cluster(addresses if len(addresses) > 1 else [], task['index'])  # one machine alone needs no server
 
 
@@ -79,16 +80,17 @@ def start_server(cluster, flags):
 @contextlib.contextmanager
 def ends_at_once():
     """With TF_CONFIG, ends the process after the block: a server's threads can crash Python while it shuts down."""
+    status = 0
     try:
         yield
-        status = 0
     except SystemExit as stop:
+        if not os.environ.get('TF_CONFIG'):
+            raise
         status = stop.code or 0
-    if not os.environ.get('TF_CONFIG'):
-        sys.exit(status)
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(status)
+    if os.environ.get('TF_CONFIG'):
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
 
 
 def mailbox(index):

@@ -15,6 +15,7 @@ MOST_DIGITS = 12     # in one picture
 MOST_PIECES = 12     # of one digit: a 5 may have two, a broken stroke a few more
 MOST_SHAPES = 100    # digits and specks
 THICKEST = 0.4       # stroke width / size of the digit; the thickest of MNIST's
+UNSURE = 0.9         # a probability; docs/own_digits.md says how often right and wrong readings are below
 
 
 @contextlib.contextmanager

@@ -31,36 +31,27 @@ def save_figure(figure, path, dpi=100):
 
 # ---- Lesson 1 ------------------------------------------------------------------------------------
 
-class Views:
-    """What a screen can show of a picture [height, width, 3] and of its outputs: overviews, and a detail of each.
+# What a screen can show of a picture or an output of the size [height, width]: an overview, and a detail, which is
+# framed in it; frame: top, left and side.
+View = collections.namedtuple('View', 'size overview frame detail')
 
-    grey_picture [height, width, 1]; pixel: row and column in the picture whose surroundings are the detail.
+
+def view(output, matrix, flags, pixel, size):
+    """Returns the View of an output [height, width, 1 or 3] of a kernel [h, w].
+
+    pixel: row and column in the picture, of the size [height, width], whose surroundings are the detail.
     """
-
-    def __init__(self, flags, picture, grey_picture, pixel):
-        self.flags, self.pixel, self.size = flags, np.array(pixel), np.array(picture.shape[:2])
-        smallest = min(-(-(self.size - flags.smallest_image + 1) // flags.stride))  # side of an output
-        self.fraction = min(max(1 / 12, 6 / smallest), 1)  # of it that the detail shows, at least six pixels
-        self.views, self.shapes = {}, {}  # by kind and name
-        for kind, original in ('rgb', picture), ('grey', grey_picture):
-            self.add(kind, 'original', original, np.ones([1, 1]))
-
-    def add(self, kind, name, output, matrix):
-        """Adds an output [height, width, 1 or 3] of a kernel [h, w]."""
-        shown = to_uint8(output, matrix)
-        height, width = shown.shape[:2]
-        margin = (np.array(matrix.shape) - 1) // 2 if self.flags.padding == 'VALID' else 0  # that no output is for
-        centre = (self.pixel + 0.5 - margin) / (self.size - 2 * margin)  # from 0 to 1
-        side = max(int(round(self.fraction * min(height, width))), 1)
-        top, left = [int(min(max(middle * full - side / 2, 0), max(full - side, 0)))
-                     for middle, full in zip(centre, (height, width))]
-        overview = pillow_image(shown).reduce(max(min(height, width) // 1000, 1))
-        self.views[kind, name] = View((height, width), overview, (top, left, side),
-                                      shown[top:top + side, left:left + side].copy())
-        self.shapes[kind, name] = (1,) + output.shape
-
-
-View = collections.namedtuple('View', 'size overview frame detail')  # frame: top, left and side of the detail
+    shown = to_uint8(output, matrix)
+    height, width = shown.shape[:2]
+    size = np.array(size)
+    smallest = min(-(-(size - flags.smallest_image + 1) // flags.stride))  # side of any output
+    side = max(int(round(min(max(1 / 12, 6 / smallest), 1) * min(height, width))), 1)  # at least six pixels of it
+    margin = (np.array(matrix.shape) - 1) // 2 if flags.padding == 'VALID' else 0  # pixels that no output is for
+    centre = (np.array(pixel) + 0.5 - margin) / (size - 2 * margin)  # from 0 to 1
+    top, left = [int(min(max(middle * full - side / 2, 0), max(full - side, 0)))
+                 for middle, full in zip(centre, (height, width))]
+    overview = pillow_image(shown).reduce(max(min(height, width) // 1000, 1))
+    return View((height, width), overview, (top, left, side), shown[top:top + side, left:left + side].copy())
 
 
 def to_uint8(values, matrix):
@@ -83,12 +74,12 @@ def scale_text(matrix):
 
 
 def filtered_pictures(views):
-    """Returns a summary of all views but the originals, for TensorBoard's images."""
+    """Returns a summary of the views {(kind, name): View} but for the originals, for TensorBoard's images."""
     summary = tf.Summary()
-    for (kind, name), view in views.items():
+    for (kind, name), shown in views.items():
         if name != 'original':
-            step = -(-max(view.overview.size) // 1000)
-            picture = Image.fromarray(np.asarray(view.overview)[::step, ::step])
+            step = -(-max(shown.overview.size) // 1000)
+            picture = Image.fromarray(np.asarray(shown.overview)[::step, ::step])
             summary.value.add(tag='{}/{}'.format(kind, name), image=image_summary(picture))
     return summary
 
@@ -106,13 +97,20 @@ def image_summary(image):
 
 
 @style.context('default')
-def plot_filters(folder, flags, views, matrices):
+def plot_filters(folder, flags, picture, grey_picture, tensors, value_of, matrices, pixel):
     """Saves the figures of lesson 1. Returns all filtered pictures for TensorBoard, as a tf.Summary.
 
-    views: the Views of the picture and of the outputs of all kernels, matrices {name: kernel}.
+    picture [height, width, 3] and grey_picture [height, width, 1]; tensors {'grey', 'rgb', 'operations'} of
+    {name: output}; value_of(tensor) computes one of them; matrices {name: kernel}; pixel: row and column in the picture
+    whose surroundings are magnified.
     """
-    views = views.views
-    size = views['rgb', 'original'].size
+    size = picture.shape[:2]
+    views = {(kind, 'original'): view(original, np.ones([1, 1]), flags, pixel, size)
+             for kind, original in (('grey', grey_picture), ('rgb', picture))}
+    for kind, outputs_of_kind in tensors.items():
+        for name, tensor in outputs_of_kind.items():
+            matrix = matrices.get(name, kernels.KERNELS['emboss'])  # emboss: of the operations
+            views[kind, name] = view(value_of(tensor), matrix, flags, pixel, size)
     columns = [('original', size_text(size), views['grey', 'original'], views['rgb', 'original'])]
     for name, matrix in matrices.items():
         grey, rgb = views['grey', name], views['rgb', name]
@@ -188,7 +186,7 @@ def show_detail(framed_axes, axis, view):
 
 
 def plot_operations(figure, views):
-    """What the lecture's three operations make of a picture with the kernel emboss. views: see Views."""
+    """What the lecture's three operations make of a picture with the kernel emboss. views: {(kind, name): View}."""
     captions = {
         'original': 'The other five panels: emboss,\nby each operation',
         'conv2d, all channel pairs': 'kernel [3, 3, 3, 3]: emboss in all nine channel\npairs. Wrong: each channel out '

@@ -8,9 +8,8 @@ import tensorflow.compat.v1 as tf
 from PIL import Image
 
 import utils
-from support import event_logs, outputs, pages
+from support import digits, event_logs, outputs, pages
 
-UNSURE = 0.9  # a probability; docs/own_digits.md says how often right and wrong readings are below it
 LECTURE_ACCURACY = {1: .9111, 2: .9401, 3: .9494, 5: .9549, 10: .9692, 25: .9736, 40: .9793, 50: .9804}  # by epoch
 
 
@@ -94,22 +93,23 @@ def kernel_sum(matrix):
     return 0.0 if is_zero_sum(matrix) else matrix.sum()
 
 
-def print_megapixels(path, picture):
-    """Says that the picture [height, width, 3] has fewer pixels than its file."""
-    size, used = np.prod(Image.open(path).size) / 1e6, picture.shape[0] * picture.shape[1] / 1e6
-    if used < 0.99 * size:
-        print('{}: the lesson uses {:.1f} of {:.1f} megapixels, {} x {}, which a screen can show; --full-size uses '
-              'all.\n'.format(outputs.printable(path), used, size, *picture.shape[:2]))
+def print_megapixels(path, height, width):
+    """Says so if fewer pixels of a picture were used than its file has."""
+    file_width, file_height = Image.open(path).size
+    if height * width < file_height * file_width:
+        print('\n{}: {:.1f} of its {:.1f} megapixels were used, {} x {}, about what a screen can show; --full-size '
+              'uses all.'.format(outputs.printable(path), height * width / 1e6, file_height * file_width / 1e6, height,
+                                 width))
 
 
-def print_kernels(matrices, shapes):
-    """Prints each kernel with its sum and the shapes of its outputs, shapes['grey', name] and shapes['rgb', name]."""
+def print_kernels(matrices, tensors):
+    """Prints each kernel with its sum and the shapes of its outputs, tensors['grey'][name] and tensors['rgb'][name]."""
     print('\nShapes are [batch, height, width, channels].\n{:14}{:>6}  {:18}  {:18}  {}'.format(
         'kernel', 'sum', 'grey output', 'RGB output', 'matrix'))
     for name, matrix in matrices.items():
         lines = matrix_lines(matrix)
-        print('{:14}{:6.4g}  {:18}  {:18}  {}'.format(
-            name, kernel_sum(matrix), str(shapes['grey', name]), str(shapes['rgb', name]), lines[0]))
+        shapes = [str(tuple(tensors[kind][name].shape.as_list())) for kind in ('grey', 'rgb')]
+        print('{:14}{:6.4g}  {:18}  {:18}  {}'.format(name, kernel_sum(matrix), *shapes, lines[0]))
         for line in lines[1:]:
             print(' ' * 62 + line)
     for name, matrix in matrices.items():
@@ -138,9 +138,13 @@ def print_output_sizes(name, kernel_shape, picture_shape):
             print('  {:<8}{:26}{}'.format(stride, *sizes))
 
 
-def print_filters(folders, matrices, shapes, picture_shape, example):
-    """Prints what the kernels did, where everything is, and what to try next. example: the name of a kernel."""
-    print_kernels(matrices, shapes)
+def print_filters(folders, path, picture_shape, matrices, tensors, example):
+    """Prints what the kernels did, where everything is, and what to try next.
+
+    path: of the picture; tensors {'grey', 'rgb', ...} of {name: output}; example: the name of a kernel.
+    """
+    print_megapixels(path, *picture_shape[:2])
+    print_kernels(matrices, tensors)
     print_output_sizes(example, matrices[example].shape, picture_shape[:2])
     event_logs.check_written(folders.graphs, 'summary')
     print('\nFigures      {}\nPage         open {} in a browser\nTensorBoard  tensorboard --logdir {}'.format(
@@ -209,12 +213,12 @@ def print_predictions(names, probabilities):
     """
     width = max(len(outputs.printable(name)) for name in names)
     print('{:{}}  digit  probability  runner-up'.format('picture', width))
-    for name, digits in itertools.groupby(zip(names, probabilities), key=lambda pair: pair[0]):
-        rows = np.array([row for _, row in digits])
+    for name, pairs in itertools.groupby(zip(names, probabilities), key=lambda pair: pair[0]):
+        rows = np.array([row for _, row in pairs])
         read, largest = rows.argmax(axis=1), rows.max(axis=1)
         text = '{:{}}  {:>5}  {:>11}'.format(outputs.printable(name), width, ''.join(map(str, read)),
                                              ' '.join(map('{:.4f}'.format, largest)))
         if len(rows) == 1:
             second = rows[0].argsort()[-2]
             text += '  {} ({:.4f})'.format(second, rows[0, second])
-        print(text + ('  unsure' if largest.min() < UNSURE else ''))
+        print(text + ('  unsure' if largest.min() < digits.UNSURE else ''))

@@ -8,6 +8,7 @@ MNIST's test digits, enlarged, or strokes: polylines that are bent at random. Se
 """
 import argparse
 import collections
+import functools
 import importlib
 import os
 import sys
@@ -69,10 +70,14 @@ def drawn(random, digit, style='usual', size=160, width=12):
     return image
 
 
+@functools.lru_cache(None)
+def test_digits():
+    return utils.read_mnist(utils.MNIST_DIR).test
+
+
 def enlarged(random, size=160):
     """The ink of one of MNIST's test digits, and its label."""
-    chosen = random.randint(10000)
-    digits = enlarged.test = getattr(enlarged, 'test', None) or utils.read_mnist(utils.MNIST_DIR).test
+    chosen, digits = random.randint(10000), test_digits()
     image = Image.fromarray(digits.images[chosen]).resize((size, size), Image.BICUBIC)
     return image.point([min(255, max(0, 3 * (value - 90))) for value in range(256)]), int(digits.labels[chosen])
 
@@ -300,7 +305,7 @@ def read_kind(kind, count, probabilities):
 
     probabilities: the network, as a function of uint8 [n, 28, 28] that returns [n, 10].
     """
-    from support import digits, tables
+    from support import digits
     with tempfile.TemporaryDirectory() as folder:
         path = os.path.join(folder, 'picture.png')
         for picture, expected in pictures(kind, count):
@@ -311,7 +316,7 @@ def read_kind(kind, count, probabilities):
                 yield 'refused', (False, False)
                 continue
             right = ''.join(map(str, rows.argmax(axis=1))) == expected
-            unsure = rows.max(axis=1).min() < tables.UNSURE
+            unsure = rows.max(axis=1).min() < digits.UNSURE
             yield 'unsure' if unsure and not right else 'right' if right else 'wrong', (right, unsure)
 
 

@@ -3,8 +3,6 @@ import collections
 import io
 import os
 import re
-import subprocess
-import sys
 from unittest import mock
 
 import matplotlib
@@ -264,13 +262,21 @@ def test_a_large_picture_is_made_smaller_unless_every_pixel_is_wanted(filters, t
     assert np.abs(small[:, :, 0] - expected).mean() < 0.01
     flags = ['--image', tmp_path / name, '--kernels', 'blur']
     stdout = filters(*flags).stdout
-    assert 'uses 1.0 of 1.9 megapixels' in stdout and '(1, {}, {}, 3)'.format(*small.shape) in stdout
+    assert '1.0 of its 1.9 megapixels were used' in stdout and '(1, {}, {}, 3)'.format(*small.shape) in stdout
     stdout = filters('--full-size', *flags).stdout
     assert 'megapixels' not in stdout and '(1, {}, {}, 3)'.format(*shape) in stdout
     by_hand = values_by_hand(stdout, 1, 3)[0]
     grey = (whole @ [0.2989, 0.587, 0.114])[:, :, np.newaxis]
     blur = kernels.KERNELS['blur']
     check_by_hand(by_hand, grey, blur[:, :, np.newaxis], by_scipy(grey, blur)[:, :, 0], 1, 'SAME')
+
+
+def test_a_picture_of_floating_point_numbers_is_made_smaller_on_its_own_scale(tmp_path):
+    """From 0 to 1, with sharp edges, which Lanczos overshoots: it must not be taken for one from 0 to 255."""
+    values = np.kron(np.indices([30, 40]).sum(axis=0) % 2, np.ones([40, 40])).astype(np.float32)
+    Image.fromarray(values).save(str(tmp_path / 'checks.tiff'))
+    small = utils.read_image(str(tmp_path / 'checks.tiff'), most_pixels=1e6)
+    assert small.shape[0] * small.shape[1] <= 1e6 and small.max() == 1 and abs(small.mean() - 0.5) < 0.01
 
 
 def test_a_picture_that_does_not_fit_is_refused_before_it_is_read(filters, monkeypatch):
@@ -372,8 +378,8 @@ def test_the_operations_equal_scipy(lesson1):
     ('0 -1 0; -1 5 -1; 0 -1 0', None)])
 def test_a_hint_how_to_divide_a_custom_kernel_whose_sum_is_neither_0_nor_1(lesson1, capsys, text, divide_by):
     def hint(matrix):
-        shapes = {(kind, 'custom'): (1, 4, 4, 1) for kind in ('grey', 'rgb')}
-        lesson1.tables.print_kernels({'custom': matrix}, shapes)
+        tensors = {kind: {'custom': lesson1.tf.zeros([1, 4, 4, 1])} for kind in ('grey', 'rgb')}
+        lesson1.tables.print_kernels({'custom': matrix}, tensors)
         return re.search(r'custom sums to ([\d.]+)\b.*Divide its numbers by (\S+) ', capsys.readouterr().out, re.DOTALL)
 
     matrix = cli.kernel_from_text(text)

@@ -4,6 +4,7 @@ import io
 import os
 import pathlib
 import re
+import time
 
 import numpy as np
 import pytest
@@ -295,10 +296,35 @@ def test_the_chosen_place_stays_when_stride_and_padding_change(page):
 @pytest.mark.parametrize('name, says', [
     ('edge', 'sum to 0: flat areas become 0'), ('blur', 'sum to 1: flat areas keep their brightness'),
     ('blur', 'which blurs'), ('left_sobel', 'light left of dark becomes white'),
-    ('bottom_sobel', 'dark above light becomes white'), ('sharpen', 'Negative weights subtract')])
+    ('bottom_sobel', 'dark above light becomes white'), ('sharpen', 'Negative weights subtract'),
+    ([[1], [0], [-1]], 'light above dark becomes white'), ([[1, 0, -1]], 'light left of dark becomes white')])
 def test_the_words_are_those_of_the_kernel(page, name, says):
-    choose(page, 'kernels', name)
+    if isinstance(name, str):
+        choose(page, 'kernels', name)
+    else:
+        page.execute_script('setMatrix(arguments[0], "your own")', name)
     assert says in text(page, 'words')
+
+
+def test_one_weight_does_not_blur(page):
+    page.execute_script('setMatrix([[0, 0.5], [0, 0]], "your own")')
+    assert 'blurs' not in text(page, 'words')
+
+
+def test_a_click_on_a_weight_with_an_unsteady_hand_changes_nothing(page):
+    choose(page, 'kernels', 'identity')
+    ActionChains(page).click_and_hold(cell(page, 0, 0)).move_by_offset(2, 3).release().perform()
+    assert page.execute_script('return matrix[0][0]') == 0
+    assert page.execute_script("return at('kernels').value") == 'identity'
+
+
+def test_the_address_is_not_told_of_every_movement(page):
+    """Safari throws an error after a hundred changes in half a minute."""
+    page.execute_script("""window.changes = 0; const replace = history.replaceState.bind(history);
+        history.replaceState = (...state) => { changes++; replace(...state); };
+        for (let i = 0; i < 300; i++) choosePixel(10, i % 90)""")
+    time.sleep(0.6)
+    assert page.execute_script('return changes') == 1
 
 
 # ---- Motion, guide, address ----
@@ -330,6 +356,7 @@ def test_the_guide_checks_its_question_and_stays_closed(page):
         choose(page, 'kernels', name)
         assert ('Yes' in text(page, 'guideText')) == solved, name
     page.find_element(By.ID, 'guideClose').click()
+    time.sleep(0.5)  # the address follows a moment later
     page.refresh()
     WebDriverWait(page, 20).until(lambda driver: driver.execute_script('return output'))
     assert not page.find_element(By.ID, 'guide').is_displayed()
@@ -340,8 +367,9 @@ def test_the_address_has_the_state_and_reset_brings_everything_back(page, folder
     page.execute_script('setMatrix([[1, 0, -1.5]], "your own")')
     choose(page, 'stride', '2')
     choose(page, 'colours', 'RGB')
-    page.execute_script('choosePixel(10, 20)')
     choose(page, 'padding', 'VALID')
+    page.execute_script('choosePixel(10, 20)')
+    time.sleep(0.5)
     address, wanted, place = page.current_url, output(page), chosen_pixel(page)
     page.get('about:blank')
     page.get(address)

@@ -1,6 +1,7 @@
 """One page for each lesson: a single HTML file that needs no server and no network."""
 import base64
 import io
+import itertools
 import json
 import os
 import shlex
@@ -41,13 +42,13 @@ def write_network_page(run, results):
     """
     test, order = results.test, list(results.activations)
     path = os.path.join(run.folders.figures, NETWORK_PAGE)
-    kinds = [(activation, pooling) for activation in ACTIVATIONS for pooling in POOLINGS
-             if is_reproduced(results, activation, pooling)]
-    if not kinds:
+    activation, pooling = next((kinds for kinds in itertools.product(ACTIVATIONS, POOLINGS)
+                                if is_reproduced(results, *kinds)), (None, None))
+    if not activation:
         print('{}: not written, for the page cannot compute this network'.format(outputs.printable(path)))
         return
     outputs.write_whole(path, render(NETWORK_PAGE, {
-        'order': order, 'activation': kinds[0][0], 'pooling': kinds[0][1],
+        'order': order, 'activation': activation, 'pooling': pooling,
         'layers': {layer: quantized(results.weights[layer + '/weights'], results.weights[layer + '/biases'])
                    for layer in order if layer + '/weights' in results.weights},
         'digits': [digit(test, index) for index in range(min(20, len(test.labels)))],

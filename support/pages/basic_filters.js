@@ -53,27 +53,26 @@ function update() {
   at('result').animate?.([{opacity: 0.4}, {opacity: 1}], {duration: isStill() ? 0 : 300});
   showCode();
   chooseCentre(centre.row, centre.column);
-  keepState();
 }
 
 let brightness;  // of a value of the output, from 0 to 1
 
 // What the weights say about the output.
 function words(kernel, sum, isZeroSum) {
-  const count = kernel.length * kernel[0].length, half = Math.floor(kernel[0].length / 2);
-  const name = at('kernels').value, text = [];
+  const count = kernel.length * kernel[0].length, text = [];
   if (isZeroSum) text.push(`These ${count} weights sum to 0: flat areas become 0, shown grey.`);
   else if (Math.abs(sum - 1) < 1e-5) text.push(`These ${count} weights sum to 1: flat areas keep their brightness.`);
   else text.push(`These ${count} weights sum to ${Number(sum.toPrecision(4))}: flat areas become ` +
                  (sum > 1 ? 'brighter.' : sum > 0 ? 'darker.' : 'negative, shown black.'));
-  const sideOf = rows => Math.sign(Math.round(1e6 * sumOf(rows)));
-  const [left, right] = [sideOf(kernel.map(row => row.slice(0, half))), sideOf(kernel.map(row => row.slice(-half)))];
-  const [top, bottom] = [sideOf(kernel.slice(0, half)), sideOf(kernel.slice(-half))];
+  const sumWhere = isMeant => Math.sign(Math.round(1e6 * sumOf(kernel.map((row, y) =>
+    row.map((weight, x) => isMeant((kernel.length - 1) / 2 - y, (row.length - 1) / 2 - x) ? weight : 0)))));
+  const [top, bottom] = [sumWhere(up => up > 0), sumWhere(up => up < 0)];
+  const [left, right] = [sumWhere((_, aside) => aside > 0), sumWhere((_, aside) => aside < 0)];
   if (isZeroSum && left * right < 0)
     text.push(`It compares left with right: ${left > 0 ? 'light left of dark' : 'dark left of light'} becomes white.`);
   if (isZeroSum && top * bottom < 0)
     text.push(`It compares above with below: ${top > 0 ? 'light above dark' : 'dark above light'} becomes white.`);
-  if (!isZeroSum && kernel.flat().every(weight => weight >= 0) && count > 1 && name !== 'identity')
+  if (kernel.flat().every(weight => weight >= 0) && kernel.flat().filter(weight => weight).length > 1)
     text.push('No weight is negative: it mixes neighbours, which blurs.');
   if (!isZeroSum && kernel.flat().some(weight => weight < 0))
     text.push('Negative weights subtract the neighbours: what differs from them stands out.');
@@ -107,6 +106,8 @@ function choosePixel(row, column) {
   at('total').textContent = !rgb ? `The output pixel is ${sums[0]}.` :
     wrong ? `Red, green and blue become ${sums.join(' + ')} = ${sumOf(parts.map(part => part.sum)).toFixed(6)}.` :
       `Red becomes ${sums[0]}, green ${sums[1]}, blue ${sums[2]}.`;
+  showGuide();
+  keepState();
 }
 
 // ---- The same in TensorFlow ----
@@ -202,17 +203,22 @@ at('editor').onkeydown = event => {
   const step = {ArrowUp: 1, ArrowDown: -1}[event.key];
   if (!step) return;
   event.preventDefault();
-  change(event.target, step * (event.shiftKey ? 1 : 0.1));
+  show(event.target, (numberOf(event.target.value) || 0) + step * (event.shiftKey ? 1 : 0.1));
 };
-at('editor').onpointerdown = event => event.target.matches('input') && event.target.setPointerCapture(event.pointerId);
-at('editor').onpointermove = ({target, buttons, movementY}) => {  // a drag up or down
-  if (buttons && target.matches('input') && movementY) change(target, -movementY / 50);
+let drag;  // {y, value}: where a drag up or down began, and the weight then
+at('editor').onpointerdown = ({target, pointerId, clientY}) => {
+  if (!target.matches('input')) return;
+  target.setPointerCapture(pointerId);
+  drag = {y: clientY, value: numberOf(target.value) || 0};
+};
+at('editor').onpointermove = ({target, buttons, clientY}) => {
+  const up = drag?.y - clientY;
+  if (buttons && Math.abs(up) > 4) show(target, drag.value + up / 50);  // less is a click with an unsteady hand
 };
 
-function change(input, difference) {
-  const value = Number(((numberOf(input.value) || 0) + difference).toFixed(4));
-  input.value = value;
-  setWeight(input, value);
+function show(input, value) {
+  input.value = Number(value.toFixed(4));
+  setWeight(input, Number(input.value));
 }
 
 at('kernels').onchange = ({target}) => setMatrix(allKernels[target.value] ?? own ?? matrix, target.value);
@@ -299,12 +305,15 @@ const showGuide = guideThrough(GUIDE, () => isHorizontalEdgeFinder(matrix) &&
 let isReady = false;
 
 function keepState() {
-  if (!isReady) return;
+  if (isReady) keepInAddress(stateNow);
+}
+
+function stateNow() {
   const name = at('kernels').value, state = {name, matrix: name === 'your own' ? matrix : undefined, centre};
   state.guide = showGuide();
   for (const id of ['stride', 'padding', 'colours']) state[id] = at(id).value;
   for (const id of ['flip', 'wrong']) state[id] = at(id).checked || undefined;
-  history.replaceState(null, '', '#' + encodeURIComponent(JSON.stringify(state)));
+  return state;
 }
 
 function start(state) {
@@ -320,14 +329,6 @@ function start(state) {
   isReady = true;
 }
 
-function stateOf(address) {
-  try {
-    return JSON.parse(decodeURIComponent(address.slice(1))) ?? {};
-  } catch (error) {
-    return {};  // none, or not one of this page
-  }
-}
-
 // ---- The start ----
 
 const allKernels = {...data.kernels, ...data.custom};
@@ -337,10 +338,10 @@ const first = Object.keys(data.custom)[0] ?? ('edge' in allKernels ? 'edge' : Ob
 const image = new Image();
 image.src = data.image;
 const showLesson = state => setPicture(image, data.image_name).then(() => start(state));
-image.decode().then(() => showLesson(stateOf(location.hash)));
+image.decode().then(() => showLesson(stateInAddress()));
 at('reset').onclick = () => {
   own = undefined;
   play(false);
   showLesson({guide: showGuide()});
 };
-window.onhashchange = () => start(stateOf(location.hash));
+window.onhashchange = () => start(stateInAddress());

@@ -134,6 +134,24 @@ function listen(canvas, point, move) {
   };
 }
 
+// ---- The state is in the address, so that it can be sent ----
+
+let nextAddress;  // a moment later, for browsers refuse to be told of every movement of the mouse
+
+function keepInAddress(stateNow) {
+  clearTimeout(nextAddress);
+  nextAddress = setTimeout(() =>
+    history.replaceState(null, '', '#' + encodeURIComponent(JSON.stringify(stateNow()))), 300);
+}
+
+function stateInAddress() {
+  try {
+    return JSON.parse(decodeURIComponent(location.hash.slice(1))) ?? {};
+  } catch (error) {
+    return {};  // none, or not one of this page
+  }
+}
+
 // ---- The guide ----
 
 const isStill = () => matchMedia('(prefers-reduced-motion: reduce)').matches;

@@ -49,7 +49,7 @@ function inference(pixels) {
 const isImage = name => network[name].height > 1;
 const firstConv = data.order.find(name => layers[name]?.shape.length === 4);
 let network;        // the values of each layer
-let shown = '';     // whose: 'Your drawing', ...
+let shown = '';     // whose they are: 'Your drawing', ...
 let chosen = null;  // {name, y, x, channel}: the activation that is explained
 
 function titleOf(name) {
@@ -160,7 +160,7 @@ function showLines() {
 }
 
 function explain() {
-  if (!chosen) return;
+  if (!chosen || !shown) return;
   const {name, y, x, channel} = chosen;
   for (const each of document.querySelectorAll('.framed i')) each.hidden = true;
   frameIn(name, y, x, channel, 1, 1);
@@ -277,8 +277,9 @@ at('drawing').onpointerdown = event => {
   if (pen !== undefined) return;
   pen = event.pointerId;
   at('drawing').setPointerCapture(pen);
-  drawing.beginPath();  // a dot where it begins
+  drawing.beginPath();
   stroke(event);
+  stroke(event);  // once more to the same place: a dot, if nothing follows
 };
 at('drawing').onpointermove = event => event.pointerId === pen && stroke(event);
 at('drawing').onpointerup = at('drawing').onpointercancel = at('drawing').onlostpointercapture = event => {
@@ -291,6 +292,7 @@ at('clear').onclick = () => {
     canvas.getContext('2d').clearRect(0, 0, canvas.width, canvas.height);
   for (const each of document.querySelectorAll('.framed i')) each.hidden = true;
   for (const id of ['bars', 'arithmetic', 'lines']) at(id).innerHTML = '';
+  shown = '';  // nothing is explained
   at('answer').textContent = 'Draw a digit, or choose one.';
 };
 
@@ -314,7 +316,7 @@ const showGuide = guideThrough([
   ['drawing', 'Draw a digit. The network that you have trained reads it at once.'],
   ['image', 'This is what it sees: 28 x 28 pixels, the digit in the middle.'],
   [firstConv ?? data.order[0], 'Each tile is one learned kernel, and what it makes of the image. Point at one.'],
-  [data.order[1], 'The lines lead to what an activation is computed from.'],
+  ['layers', 'The lines lead to what an activation is computed from.'],
   ['arithmetic', 'Here is its arithmetic. Arrow keys move, Page Up and Page Down change the channel.'],
   ['bars', 'The ten logits, their exponentials, and the probabilities. A click on a digit shows what spoke for it.'],
   ['drawing', 'Now you: draw a digit of which the network is unsure, with a probability below 0.9.']],
@@ -322,24 +324,18 @@ const showGuide = guideThrough([
   ' Done: it is unsure.', () => keepState());
 
 function keepState() {
-  const pixels = btoa(String.fromCharCode(...[...network.image.array].map(value => Math.round(255 * value))));
-  const state = {pixels, shown, chosen, guide: showGuide()};
-  history.replaceState(null, '', '#' + encodeURIComponent(JSON.stringify(state)));
+  keepInAddress(() => ({shown, chosen, guide: showGuide(), pixels: btoa(String.fromCharCode(
+    ...[...network.image.array].map(value => Math.round(255 * value))))}));
 }
 
-function start(address) {
-  let state = {};
-  try {
-    state = JSON.parse(decodeURIComponent(address.slice(1))) ?? {};
-  } catch (error) { /* none, or not one of this page */ }
+function start(state) {
   clear();
   chosen = null;
-  read(state.pixels ? bytesOf(state.pixels) : bytesOf(data.digits[0].pixels),
-       state.shown ?? `Test digit, a ${data.digits[0].label}`);
+  read(bytesOf(state.pixels ?? data.digits[0].pixels), state.shown || `Test digit, a ${data.digits[0].label}`);
   const {name, y, x, channel} = state.chosen ?? {name: data.order[0], y: 12, x: 18, channel: 0};
   choose(name in network ? name : data.order[0], y, x, channel);
   showGuide(state.guide ?? 0);
 }
 
-at('reset').onclick = () => start('');
-start(location.hash);
+at('reset').onclick = () => start({});
+start(stateInAddress());
