@@ -109,7 +109,7 @@ def loss(logits, labels):
 
 
 def training(cross_entropy, learning_rate, variables=None):
-    """Returns an op that does one training step: it changes the variables (None: all trainable ones)."""
+    """Returns the op of a training step: it changes the variables (None: all trainable ones) and counts global_step."""
     with tf.name_scope('train'):
         # Adam steps against the running mean of the gradients, divided by the root of their running mean square.
         optimizer = tf.train.AdamOptimizer(learning_rate)
@@ -117,14 +117,14 @@ def training(cross_entropy, learning_rate, variables=None):
 
 
 def moving_average(train_op, decay):
-    """Returns an op that runs train_op and then updates the exponential moving average (EMA) of each weight and bias.
+    """Returns an op that trains and then updates the exponential moving average of each weight and bias, and the EMA.
 
     Each training step follows a few images, so the weights wander around a good place; their average is nearer to it.
-    average = d * average + (1 - d) * variable, with d = decay, but in step n at most (1 + n) / (10 + n). Also the EMA.
+    average = d * average + (1 - d) * variable, with d = decay, but in step n at most (1 + n) / (10 + n).
     """
     with tf.name_scope('moving_average'):
-        ema = tf.train.ExponentialMovingAverage(decay, tf.train.get_global_step())
-        with tf.control_dependencies([train_op]):
+        ema = tf.train.ExponentialMovingAverage(decay, tf.train.get_global_step())  # makes the averages, and names them
+        with tf.control_dependencies([train_op]):  # what is built here runs after train_op
             return ema.apply(tf.trainable_variables()), ema
 
 
@@ -162,12 +162,12 @@ def train(flags, data, build=build_network):
         tf.summary.scalar('cross_entropy', cross_entropy)
         summary_op = tf.summary.merge_all()
 
-    # Each session has values of its own for the variables: one trains, the other evaluates with the averages.
+    # Each session has its own values of the variables: one trains, the other restores their averages and evaluates.
     with devices.session(flags) as session, devices.session(flags) as evaluation_session, \
             runs.open_run(session, flags, data) as run:
-        writer = tf.summary.FileWriter(run.folders.graphs, session.graph)  # the graph as TensorBoard shows it
-        saver = tf.train.Saver(max_to_keep=3)                              # of all variables, with averages and Adam's
-        averages = tf.train.Saver(ema.variables_to_restore())              # reads each weight from its average
+        writer = tf.summary.FileWriter(run.folders.graphs, session.graph)
+        saver = tf.train.Saver(max_to_keep=3)                  # of all variables: weights, averages, Adam's, the step
+        averages = tf.train.Saver(ema.variables_to_restore())  # puts the saved average of a weight into the weight
         session.run(tf.global_variables_initializer())
         checkpoint = run.newest_checkpoint(writer)
         if checkpoint:
@@ -187,7 +187,7 @@ def train(flags, data, build=build_network):
                 if run.must_save():  # every 20 seconds, and when the user stops the program
                     saver.save(session, run.prefix, step)
                     run.saved(step, writer)
-            averages.restore(evaluation_session, saver.save(session, run.prefix, step))
+            averages.restore(evaluation_session, saver.save(session, run.prefix, step))  # save returns the file's name
             accuracies = {}
             for name, dataset in ('validation', data.validation), ('test', data.test):
                 accuracies[name] = accuracy(evaluation_session, correct, images, labels, dataset)
@@ -216,10 +216,10 @@ def predict(flags):
     """Reads the digits in pictures with the network of the newest checkpoint, with the averages of its weights."""
     images = tf.placeholder(tf.uint8, [None, IMAGE_SIZE, IMAGE_SIZE])
     probabilities = tf.nn.softmax(inference(images, keep_prob=1.0))
-    averages = tf.train.Saver(tf.train.ExponentialMovingAverage(0).variables_to_restore())
+    ema = tf.train.ExponentialMovingAverage(0)  # for the names of the averages alone: its decay does not matter
     with digits.read_pictures(flags.predict, IMAGE_SIZE) as (names, pictures), devices.session(flags) as session, \
             runs.trained_checkpoint(flags) as checkpoint:
-        averages.restore(session, checkpoint)
+        tf.train.Saver(ema.variables_to_restore()).restore(session, checkpoint)
         probability_values = session.run(probabilities, feed_dict={images: pictures})
         tables.print_predictions(names, probability_values)
         figures.plot_predictions(flags, names, pictures, probability_values)

@@ -33,7 +33,8 @@ def towers_on(tower_devices):
                 tower_images, tower_labels = images[part], labels[part]  # here, so that only a part is sent
                 # The operations built within tf.device run on that device. The first tower creates the variables. In
                 # the others, with reuse=True, tf.get_variable returns the variable of that name that exists already,
-                # so that all towers share their weights; without, it would raise a ValueError.
+                # so that all towers share their weights; without, it would raise a ValueError. The scope that is open
+                # already, get_variable_scope(), is opened again only to set reuse: it adds nothing to the names.
                 with tf.device(device), tf.variable_scope(tf.get_variable_scope(), reuse=number > 0):
                     logits = inference(tower_images, flags.seed + number)  # another dropout in each tower
                     losses.append(loss_of_part(logits, tower_labels, batch_size))
@@ -47,7 +48,7 @@ def towers_on(tower_devices):
             train_op = tf.train.AdamOptimizer(flags.learning_rate).apply_gradients(
                 zip(gradients, lesson2.learned_variables(flags.conv1)), tf.train.get_global_step())
         with tf.name_scope('whole'), tf.variable_scope(tf.get_variable_scope(), reuse=True):
-            logits = inference(images, flags.seed)  # of all images, for the evaluation
+            logits = inference(images, flags.seed)  # a copy for the evaluation, which needs no parts; not trained
         return logits, cross_entropy, train_op
     return build_network
 

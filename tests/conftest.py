@@ -1,6 +1,7 @@
 """What the tests share: the project's files as modules, small datasets, and scripts run as a user runs them."""
 import collections
 import contextlib
+import functools
 import gzip
 import importlib
 import io
@@ -14,6 +15,9 @@ import sys
 import filelock
 import numpy as np
 import pytest
+from selenium import webdriver
+from selenium.webdriver.chrome.service import Service as ChromeService
+from selenium.webdriver.firefox.service import Service as FirefoxService
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 sys.path.insert(0, ROOT)
@@ -21,6 +25,7 @@ os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')  # here nothing holds back wh
 import utils  # noqa: E402
 from support import script  # noqa: E402
 
+LAYERS = ['conv1', 'pool1', 'conv2', 'pool2', 'fc', 'softmax_linear']
 FIGURES = ['learned_kernels', 'activations', 'training_curve', 'confusion', 'mistakes']  # of lesson 2
 BOXES = {'data', 'scale', 'conv1', 'pool1', 'conv2', 'pool2', 'fc', 'dropout', 'softmax_linear', 'loss', 'train',
          'global_step', 'moving_average', 'evaluation', 'summaries'}  # of its graph
@@ -28,6 +33,7 @@ BOXES = {'data', 'scale', 'conv1', 'pool1', 'conv2', 'pool2', 'fc', 'dropout', '
 
 def pytest_addoption(parser):
     parser.addoption('--screenshots', metavar='DIR', help='where test_tensorboard.py saves its screenshots')
+    parser.addoption('--browser', choices=list(BROWSERS), default='chromium', help='for the tests of the pages')
     parser.addoption('--logs', metavar='DIR', help='the logs at which it looks, instead of a short run\'s')
 
 
@@ -230,3 +236,50 @@ def assert_one_line(result, *texts):
     assert result.stderr.count('\n') == 1 and 'Traceback' not in result.stderr, result.stderr
     for text in texts:
         assert text in result.stderr
+
+
+# ---- The browser that shows the pages ----
+
+BROWSERS = {'chromium': ['chromedriver', 'chromium'], 'firefox': ['geckodriver', 'firefox']}
+IN_PAGE = '''
+const [body, ...given] = arguments, script = document.createElement('script');
+window.exchange = {given};
+script.textContent = `try { exchange.result = (function() {${body}}).apply(null, exchange.given) }
+                      catch (error) { exchange.error = error }`;
+document.head.append(script);
+script.remove();
+if (window.exchange.error) throw window.exchange.error;
+return window.exchange.result'''
+
+
+@pytest.fixture(scope='module')
+def browser(request, tmp_path_factory):
+    """Chromium, or Firefox with --browser firefox."""
+    name = request.config.getoption('--browser')
+    driver_path, browser_path = [shutil.which(each) for each in BROWSERS[name]]
+    if not (driver_path and browser_path):
+        pytest.skip('{} are not here'.format(' and '.join(BROWSERS[name])))
+    if name == 'firefox':
+        options = webdriver.FirefoxOptions()
+        for preference, value in ('layout.css.devPixelsPerPx', '2.0'), ('dom.w3c_touch_events.enabled', 1):
+            options.set_preference(preference, value)
+        arguments = ['headless', 'width=1400', 'height=1200']
+        service = FirefoxService(driver_path)
+    else:
+        options = webdriver.ChromeOptions()
+        arguments = ['headless', 'no-sandbox', 'disable-gpu', 'disable-dev-shm-usage', 'disable-quic', 'no-first-run',
+                     'disable-background-networking', 'disable-component-update', 'disable-sync',
+                     'window-size=1400,1200', 'force-device-scale-factor=2',
+                     'user-data-dir={}'.format(tmp_path_factory.mktemp('chromium'))]
+        service = ChromeService(driver_path)
+    options.binary_location = browser_path
+    for argument in arguments:
+        options.add_argument('--' + argument)
+    service.start()
+    driver = webdriver.Remote(service.service_url, options=options)  # as selenium 3 and 4 both understand it
+    if name == 'firefox':  # whose scripts do not see the page's variables
+        for method in 'execute_script', 'execute_async_script':
+            setattr(driver, method, functools.partial(getattr(driver, method), IN_PAGE))
+    yield driver
+    driver.quit()
+    service.stop()

@@ -20,7 +20,6 @@ from selenium.webdriver.remote.file_detector import UselessFileDetector
 from selenium.webdriver.support.ui import Select, WebDriverWait
 
 from conftest import ROOT, run_once
-from test_tensorboard import browser  # noqa: F401
 
 CUSTOM = '0.5 -1; 2 0.25; -3 1'  # 3 x 2
 
@@ -38,7 +37,7 @@ def folder(lesson1, tmp_path_factory):
 
 
 @pytest.fixture
-def page(browser, folder):  # noqa: F811
+def page(browser, folder):
     browser.set_window_size(1400, 1200)
     browser.file_detector = UselessFileDetector()  # the browser runs on this machine
     browser.get((folder / 'basic_filters.html').as_uri())
@@ -46,10 +45,16 @@ def page(browser, folder):  # noqa: F811
     return browser
 
 
+def replace(page, element, keys):
+    """Types over what a field has."""
+    page.execute_script('arguments[0].select()', element)
+    element.send_keys(keys)
+
+
 def choose(page, name, value):
     element = page.find_element(By.ID, name)
     if name == 'stride':
-        element.send_keys(Keys.CONTROL, 'a', Keys.NULL, value)
+        replace(page, element, value)
     else:
         Select(element).select_by_visible_text(value)
 
@@ -96,7 +101,7 @@ def touch(page, element, points):
                               'return [box.left, box.top, box.width, box.height]', element)
     actions = ActionBuilder(page, mouse=PointerInput(POINTER_TOUCH, 'finger'))
     for number, (x, y) in enumerate(points):
-        actions.pointer_action.move_to_location(int(box[0] + x * box[2]), int(box[1] + y * box[3]))
+        actions.pointer_action.move_to_location(round(box[0] + x * box[2]), round(box[1] + y * box[3]))
         if number == 0:
             actions.pointer_action.pointer_down()
     actions.pointer_action.pointer_up()
@@ -206,11 +211,11 @@ def test_dividing_by_the_sum_and_other_sizes(page):
     choose(page, 'columns', '3')
     cells = page.find_elements(By.CSS_SELECTOR, '#editor input')
     assert [cell.get_attribute('value') for cell in cells] == ['0', '2', '0.25']  # the row in the middle
-    cells[1].send_keys(Keys.CONTROL, 'a', Keys.NULL, Keys.BACKSPACE)
+    replace(page, cells[1], Keys.BACKSPACE)
     assert page.execute_script('return matrix') == [[0, 0, 0.25]]
     cells[1].send_keys('0.75')
     assert text(page, 'sum') == '1'
-    cells[0].send_keys(Keys.CONTROL, 'a', Keys.NULL, '3')
+    replace(page, cells[0], '3')
     assert text(page, 'sum') == '4'
     page.find_element(By.ID, 'divide').click()
     assert page.execute_script('return matrix') == [[0.75, 0.1875, 0.0625]] and text(page, 'sum') == '1'
@@ -262,7 +267,7 @@ def cell(page, row, column):
 @pytest.mark.parametrize('typed, value', [('1,5', 1.5), ('-', 0.25), ('', 0), ('.0625', 0.0625), ('-2', -2)])
 def test_a_weight_is_what_a_person_means(page, typed, value):
     choose(page, 'kernels', 'blur')
-    cell(page, 1, 1).send_keys(Keys.CONTROL, 'a', Keys.NULL, Keys.BACKSPACE if not typed else typed)
+    replace(page, cell(page, 1, 1), typed or Keys.BACKSPACE)
     found = page.execute_script('return matrix[1][1]')
     assert found == value or (typed == '-' and found != 0)  # not a number yet: the weight before stays
     assert (cell(page, 1, 1).get_attribute('aria-invalid') == 'true') == (typed == '-')

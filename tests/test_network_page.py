@@ -16,10 +16,9 @@ from selenium.webdriver.common.keys import Keys
 
 import own_digits
 import utils
-from conftest import ROOT, prefixes
+from conftest import LAYERS, ROOT, prefixes
 from support import digits, pages, runs
 from test_filters_page import touch
-from test_tensorboard import LAYERS, browser  # noqa: F401
 
 
 @pytest.fixture(scope='module')
@@ -30,7 +29,7 @@ def page_path(four_epochs):
 
 
 @pytest.fixture(scope='module')
-def opened(browser, page_path):  # noqa: F811
+def opened(browser, page_path):
     browser.get(page_path.as_uri())
     return browser
 
@@ -383,7 +382,7 @@ THREE = [('conv', (3, 3)), ('pool', 0), ('conv', (2, 4)), ('pool', 0), ('conv', 
 @pytest.mark.parametrize('kinds, activation, pooling, written', [
     (LECTURE, 'relu', 'max', True), (LECTURE, 'tanh', 'avg', True), (THREE, 'tanh', 'max', True),
     (THREE, 'relu', 'avg', True), (LECTURE, 'sigmoid', 'max', False), (LECTURE, 'elu', 'max', False)])
-def test_the_page_is_written_for_networks_that_it_computes_alone(browser, tmp_path, capsys, kinds,  # noqa: F811
+def test_the_page_is_written_for_networks_that_it_computes_alone(browser, tmp_path, capsys, kinds,
                                                                  activation, pooling, written):
     tf = runs.tf
     with tf.Graph().as_default():

@@ -1,6 +1,4 @@
-"""TensorBoard in a real browser: headless Chromium looks at the logs of a short run.
-
-Debian's packages chromium and chromium-driver; skipped where they are missing. The README's screenshots come from here:
+"""TensorBoard in a real browser, which looks at the logs of a short run. The README's screenshots come from here:
 
     python -m pytest tests/test_tensorboard.py -m "" --screenshots docs --logs graphs
 """
@@ -9,7 +7,6 @@ import contextlib
 import io
 import os
 import re
-import shutil
 import subprocess
 import sys
 import time
@@ -17,11 +14,9 @@ import time
 import pytest
 from PIL import Image
 from selenium import webdriver
-from selenium.webdriver.chrome.service import Service
 
-from conftest import BOXES, FIGURES, run_once, user_environment
+from conftest import BOXES, FIGURES, LAYERS, run_once, user_environment
 
-LAYERS = ['conv1', 'pool1', 'conv2', 'pool2', 'fc', 'softmax_linear']
 FIND = '''
 function find(root, selector, found) {  // in shadow roots, too
   found.push(...root.querySelectorAll(selector));
@@ -60,26 +55,6 @@ def tensorboard(logs):
     finally:
         process.kill()
         process.communicate()
-
-
-@pytest.fixture(scope='module')
-def browser(tmp_path_factory):
-    driver_path, browser_path = shutil.which('chromedriver'), shutil.which('chromium')
-    if not (driver_path and browser_path):
-        pytest.skip('no chromium and chromedriver here')
-    options = webdriver.ChromeOptions()
-    options.binary_location = browser_path
-    for argument in ('headless', 'no-sandbox', 'disable-gpu', 'disable-dev-shm-usage', 'disable-quic', 'no-first-run',
-                     'disable-background-networking', 'disable-component-update', 'disable-sync',
-                     'window-size=1400,1200', 'force-device-scale-factor=2',
-                     'user-data-dir={}'.format(tmp_path_factory.mktemp('chromium'))):
-        options.add_argument('--' + argument)
-    service = Service(driver_path)
-    service.start()
-    driver = webdriver.Remote(service.service_url, options=options)  # as selenium 3 and 4 both understand it
-    yield driver
-    driver.quit()
-    service.stop()
 
 
 @pytest.fixture

@@ -666,9 +666,21 @@ def test_the_readme_s_variable_scopes(lesson2, capfd):
             session.run(tf.nn.conv2d(tf.zeros([1, 9, 9, 2]), tf.zeros([3, 3, 2, 2]), [1, 1, 1, 2], 'SAME'))
 
 
+def test_what_separable_conv2d_cannot_do(lesson2, capfd, tmp_path, monkeypatch):
+    """The lines of docs/try_this.md print what their comment says, and draw its picture."""
+    snippet, _ = re.findall('```python\n(.*?)```', open(os.path.join(ROOT, 'docs', 'try_this.md')).read(), re.DOTALL)
+    monkeypatch.chdir(tmp_path)
+    with lesson2.tf.Graph().as_default():
+        exec(snippet, {})
+    assert capfd.readouterr().out == re.search('# green: (.*)', snippet).group(1) + '\n'
+    drawn, in_docs = [np.asarray(Image.open(path), int) for path in (
+        'separable.png', os.path.join(ROOT, 'docs', 'separable.png'))]
+    assert np.abs(drawn - in_docs).max() <= 1
+
+
 def test_the_recipe_for_folders_of_pictures(convnet, mnist, tmp_path, monkeypatch):
     """The lines of docs/try_this.md, on pictures of two digits: the network is trained and reads their names."""
-    (recipe,) = re.findall('```python\n(.*?)```', open(os.path.join(ROOT, 'docs', 'try_this.md')).read(), re.DOTALL)
+    _, recipe = re.findall('```python\n(.*?)```', open(os.path.join(ROOT, 'docs', 'try_this.md')).read(), re.DOTALL)
     assert recipe.count('\n') <= 15
     chosen = [(label, image) for label, image in zip(mnist.train.labels, mnist.train.images) if label in (3, 8)][:210]
     for number, (label, image) in enumerate(chosen):
