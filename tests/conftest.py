@@ -86,10 +86,28 @@ def write_small_data(folder, resize=lambda images: images):
 
 
 @pytest.fixture(scope='session')
-def small_data(tmp_path_factory):
-    folder = str(tmp_path_factory.mktemp('mnist') / 'small')
-    write_small_data(folder)
-    return folder
+def made_once(tmp_path_factory, worker_id):
+    """made_once(name, make): a folder, and the Result that make(folder) returned.
+
+    It is made by the first of pytest-xdist's processes that needs it.
+    """
+    def folder_and_result(name, make):
+        parent = tmp_path_factory.getbasetemp()
+        folder = (parent if worker_id == 'master' else parent.parent) / name
+        with filelock.FileLock(str(folder) + '.lock'):
+            path = folder.with_suffix('.json')
+            if not path.exists():
+                path.write_text(json.dumps(make(folder)))
+        return folder, Result(*json.loads(path.read_text()))
+    return folder_and_result
+
+
+Result = collections.namedtuple('Result', 'returncode stdout stderr')
+
+
+@pytest.fixture(scope='session')
+def small_data(made_once):
+    return str(made_once('small', lambda folder: write_small_data(str(folder)) or [0, '', ''])[0])
 
 
 def run_script(script, *arguments, check=0, environment=None, **options):
@@ -110,22 +128,13 @@ def user_environment(changes=None):
 
 
 @pytest.fixture(scope='session')
-def real_epoch(tmp_path_factory, worker_id):
-    """The README's main command on the real data, one epoch: its result, and the folder that holds all it wrote.
-
-    It is run once, whichever of pytest-xdist's processes needs it first.
-    """
-    folder = tmp_path_factory.getbasetemp()
-    folder = (folder if worker_id == 'master' else folder.parent) / 'real'
-    with filelock.FileLock(str(folder) + '.lock'):
-        if not folder.exists():
-            result = run_script('07_convnet_mnist.py', '--epochs', 1, '--output-dir', folder)
-            (folder / 'result').write_text(json.dumps([result.stdout, result.stderr]))
-    return collections.namedtuple('RealEpoch', 'stdout stderr folder')(
-        *json.loads((folder / 'result').read_text()), folder)
-
-
-Result = collections.namedtuple('Result', 'returncode stdout stderr')
+def real_epoch(made_once):
+    """The README's main command on the real data, one epoch."""
+    def make(folder):
+        result = run_script('07_convnet_mnist.py', '--epochs', 1, '--output-dir', folder)
+        return [result.returncode, result.stdout, result.stderr]
+    folder, result = made_once('real', make)
+    return Trained(folder, [], result)
 
 
 def run_here(lesson, capfd, *arguments, check=0):
@@ -166,11 +175,16 @@ Trained = collections.namedtuple('Trained', 'folder flags result')
 
 
 @pytest.fixture(scope='session')
-def one_epoch(lesson2, small_data, tmp_path_factory):
+def one_epoch(lesson2, small_data, made_once):
     """A run of one epoch of the small dataset. Tests only read it; those that go on from it use `copied`."""
-    folder = tmp_path_factory.mktemp('one_epoch')
-    flags = ['--data-dir', small_data, '--output-dir', folder]
-    return Trained(folder, flags, run_once(lesson2, *flags, '--epochs', 1))
+    return trained(lesson2, small_data, made_once, 1)
+
+
+def trained(lesson2, small_data, made_once, epochs):
+    flags = ['--data-dir', small_data, '--output-dir']
+    folder, result = made_once('epochs_{}'.format(epochs),
+                               lambda folder: run_once(lesson2, *flags, folder, '--epochs', epochs))
+    return Trained(folder, flags + [folder], result)
 
 
 @pytest.fixture
@@ -181,11 +195,29 @@ def copied(one_epoch, tmp_path, small_data):
 
 
 @pytest.fixture(scope='session')
-def four_epochs(lesson2, small_data, tmp_path_factory):
+def four_epochs(lesson2, small_data, made_once):
     """A run of four epochs without a break, which tests only read."""
-    folder = tmp_path_factory.mktemp('four_epochs')
-    flags = ['--data-dir', small_data, '--output-dir', folder]
-    return Trained(folder, flags, run_once(lesson2, *flags, '--epochs', 4))
+    return trained(lesson2, small_data, made_once, 4)
+
+
+@pytest.fixture(scope='module')
+def small_network(lesson2):
+    """Lesson 2 with few kernels and units, and without figures and page, which take longer than the training.
+
+    Not for tests that use the runs above, which have the whole network.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        make_small(lesson2, patch.setattr)
+        yield
+
+
+def make_small(lesson2, setattr):
+    conv_relu, fully_connected = lesson2.conv_relu, lesson2.fully_connected
+    setattr(lesson2, 'conv_relu', lambda inputs, filters, *more: conv_relu(inputs, min(filters, 4), *more))
+    setattr(lesson2, 'fully_connected', lambda inputs, units, *more, **options: fully_connected(
+        inputs, min(units, 16), *more, **options))
+    setattr(lesson2.figures, 'plot_results', lambda *arguments: lesson2.tf.Summary())
+    setattr(lesson2.pages, 'write_network_page', lambda *arguments: None)
 
 
 @pytest.fixture
@@ -236,6 +268,23 @@ def assert_one_line(result, *texts):
     assert result.stderr.count('\n') == 1 and 'Traceback' not in result.stderr, result.stderr
     for text in texts:
         assert text in result.stderr
+
+
+@pytest.fixture
+def mounted(tmp_path):
+    """mounted(path, size): a file system of its own at this path."""
+    paths = []
+
+    def mount(path, size):
+        os.makedirs(str(path))
+        if subprocess.call(['mount', '-t', 'tmpfs', '-o', 'size=' + size, 'tmpfs', str(path)],
+                           stderr=subprocess.DEVNULL) != 0:
+            pytest.skip('mounting is not allowed here')
+        paths.append(str(path))
+
+    yield mount
+    for path in paths:
+        subprocess.check_call(['umount', '-l', path])
 
 
 # ---- The browser that shows the pages ----

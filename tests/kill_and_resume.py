@@ -42,14 +42,6 @@ def start(folder, data, epochs, seconds_between_saves=0, flags=(), patch=''):
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, universal_newlines=True, env=user_environment())
 
 
-def shrink(lesson):
-    """Gives lesson 2 few kernels and units: its checkpoints then have 0.1 MB instead of 52."""
-    conv_relu, fully_connected = lesson.conv_relu, lesson.fully_connected
-    lesson.conv_relu = lambda inputs, filters, *more: conv_relu(inputs, min(filters, 4), *more)
-    lesson.fully_connected = lambda inputs, units, *more, **options: fully_connected(inputs, min(units, 16), *more,
-                                                                                     **options)
-
-
 def checkpoint_folder(folder):
     return os.path.join(str(folder), 'checkpoints', NAME)
 

@@ -92,10 +92,12 @@ def test_the_answer_and_the_bars_have_four_digits(page, network, mnist):
     found = re.fullmatch(r'Test: the network reads (\d) \(probability (\d\.\d{4})\); runner-up (\d) \((\d\.\d{4})\)\.',
                          text(page, 'answer')).groups()
     assert [int(found[0]), int(found[2])] == [first, second]
-    bars = np.array(text(page, 'bars').split()).reshape(10, 4)  # digit, probability, logit, exponential
-    assert list(bars[:, 0]) == list('0123456789') and found[1] == bars[first, 1] and found[3] == bars[second, 1]
-    assert all(re.fullmatch(r'\d\.\d{4}', each) for each in bars[:, 1])
-    probability, logit, exponential = bars[:, 1:].astype(float).T
+    heading, _, bars = text(page, 'bars').partition('probability')
+    assert heading.split()[0] == 'logit'
+    bars = np.array(bars.split()).reshape(10, 4)  # digit, logit, exponential, probability
+    assert list(bars[:, 0]) == list('0123456789') and found[1] == bars[first, 3] and found[3] == bars[second, 3]
+    assert all(re.fullmatch(r'\d\.\d{4}', each) for each in bars[:, 3])
+    logit, exponential, probability = bars[:, 1:].astype(float).T
     np.testing.assert_allclose(probability, expected, atol=0.02)
     np.testing.assert_allclose(exponential, np.exp(logit - logit.max()), rtol=6e-3)
     np.testing.assert_allclose(probability, exponential / exponential.sum(), atol=1e-3)
@@ -107,11 +109,12 @@ def test_a_unit_names_what_has_the_largest_effects(page, name, inputs):
         page.find_element(By.CSS_SELECTOR, '#bars [data-digit="3"]').click()
     else:
         page.execute_script('choose("fc", 0, 0, 3)')
-    values, weights, units = page.execute_script('return [Array.from(network[arguments[0]].array), '
-                                                 'Array.from(layers[arguments[1]].weights), '
-                                                 'layers[arguments[1]].biases.length]', inputs, name)
-    effects = np.array(values) * np.reshape(weights, [-1, units])[:, 3]
-    shown = [float(row.text.split()[-1]) for row in page.find_elements(By.CSS_SELECTOR, '.effects tr')[1:]]
+    values, weights = page.execute_script('''const {weights, biases} = layers[arguments[1]];
+        return [Array.from(network[arguments[0]].array), Array.from(weights.filter((_, i) => i % biases.length === 3))]
+        ''', inputs, name)
+    effects = np.array(values) * weights
+    shown = page.execute_script("return [...document.querySelectorAll('.effects tr')].slice(1).map(row => "
+                                "Number(row.lastElementChild.textContent))")
     np.testing.assert_allclose(shown, effects[np.abs(effects).argsort()[::-1][:8]], atol=6e-5)
     total, bias, result = re.search(r'sum (\S+) \+ bias (\S+) = (\S+);', text(page, 'arithmetic')).groups()
     assert float(total) == pytest.approx(effects.sum(), abs=6e-5)
@@ -122,9 +125,9 @@ def test_a_unit_names_what_has_the_largest_effects(page, name, inputs):
 
 # ---- Judged by --predict ----
 
-def drawings():
-    """200 drawings of 280 x 280 pixels: digits of all styles and pens, several, specks, and what is no digit."""
-    for number in range(200):
+def drawings(count):
+    """Drawings of 280 x 280 pixels: digits of all styles and pens, several, specks, and what is no digit."""
+    for number in range(count):
         random = np.random.RandomState(number)
         canvas = Image.new('L', (280, 280), 255)
         for place in range([1, 1, 1, 2][number % 4]):
@@ -143,9 +146,10 @@ def drawings():
         yield canvas
 
 
-def test_200_drawings_become_the_digits_of_predict(page, tmp_path):
+@pytest.mark.parametrize('count', [60, pytest.param(200, marks=pytest.mark.slow)])
+def test_drawings_become_the_digits_of_predict(page, tmp_path, count):
     counts = []
-    for number, canvas in enumerate(drawings()):
+    for number, canvas in enumerate(drawings(count)):
         path = tmp_path / 'drawing.png'
         canvas.save(str(path))
         try:
@@ -161,7 +165,7 @@ def test_200_drawings_become_the_digits_of_predict(page, tmp_path):
         for one, other in zip(seen, expected):
             assert np.abs(np.array(one).reshape(28, 28) - other.astype(int)).max() <= 2, number
         counts.append(len(seen))
-    assert counts.count(0) > 5 and counts.count(1) > 100 and counts.count(2) > 20
+    assert counts.count(0) > count / 40 and counts.count(1) > count / 2 and counts.count(2) > count / 10
 
 
 STROKES = {2: [[(.2, .3), (.5, .1), (.8, .3), (.2, .9), (.8, .9)]], 7: [[(.2, .1), (.8, .1), (.4, .9)]]}
@@ -242,7 +246,7 @@ def test_conv2_names_the_channels_with_the_largest_effect_up_or_down(page):
         assert shown == max(result, 0) == value_at(page, 'conv2', 6, 7, int(channel))
         first, *others = np.abs(effects[:, channel]).argsort()[::-1][:5]
         assert 'all 32 channels of pool1. Channel {} has the largest effect'.format(first) in text(page, 'arithmetic')
-        assert 'sum {:.6f}\n'.format(effects[first, channel]) in text(page, 'arithmetic')
+        assert text(page, 'arithmetic').endswith('\nsum {:.6f}'.format(effects[first, channel]))
         assert 'The next are channels {}.'.format(', '.join('{} ({:.4f})'.format(each, effects[each, channel])
                                                             for each in others)) in text(page, 'arithmetic')
         np.testing.assert_allclose(numbers(page, 'patch'), patch[:, :, first].ravel(), atol=6e-5)

@@ -14,30 +14,8 @@ import utils
 from support import cli, event_logs, outputs, script
 from test_training import hashes
 
+pytestmark = pytest.mark.usefixtures('small_network')
 HOSTILE_NAMES = ['seed[0]', 'cs20 [2017] *? {a,b} $x$ é back\\slash'] if os.name == 'posix' else ['seed[0]']
-
-
-@pytest.fixture(autouse=True)
-def without_figures(monkeypatch):
-    """They take longer than an epoch of these few digits."""
-    monkeypatch.setattr(runs.figures, 'plot_results', lambda *arguments: runs.tf.Summary())
-
-
-@pytest.fixture
-def mounted(tmp_path):
-    """mounted(path, size): a file system of its own at this path."""
-    paths = []
-
-    def mount(path, size):
-        os.makedirs(str(path))
-        if subprocess.call(['mount', '-t', 'tmpfs', '-o', 'size=' + size, 'tmpfs', str(path)],
-                           stderr=subprocess.DEVNULL) != 0:
-            pytest.skip('mounting is not allowed here')
-        paths.append(str(path))
-
-    yield mount
-    for path in paths:
-        subprocess.check_call(['umount', '-l', path])
 
 
 # ---- The names of folders and pictures ----

@@ -1,7 +1,6 @@
 """Whatever happens to the process and the disk: nothing is lost, nothing is silently wrong.
 
-The network has few kernels and units here, and the dataset 33 digits, so that a run takes half a second. No fixture of
-conftest.py that trains is used, for other files share its runs.
+The network is small here, and the dataset has 33 digits, so that a run takes half a second.
 """
 import collections
 import os
@@ -19,26 +18,16 @@ from tensorflow.python.lib.io import file_io
 
 import utils
 from conftest import assert_one_line, prefixes, run_once, write_idx
-from kill_and_resume import NAME, checkpoint_folder, digest, progress, runs, scalars, shrink, start, table
+from kill_and_resume import NAME, checkpoint_folder, digest, progress, runs, scalars, start, table
 from support import checkpoints, event_logs, outputs
 from test_training import hashes
 
 tf, Run = runs.tf, runs.Run
+pytestmark = pytest.mark.usefixtures('small_network')
 EPOCHS, STEPS = 4, 9  # STEPS: in an epoch
 DATA, INDEX = '.data-00000-of-00001', '.index'
 FIRST_ROW = '0.9111'  # the lecture's accuracy, which stands in it
 State = collections.namedtuple('State', 'table digest scalars')
-
-
-@pytest.fixture(scope='module', autouse=True)
-def small_network(lesson2):
-    """And no figures, which take longer than the training."""
-    with pytest.MonkeyPatch.context() as patch:
-        for name in 'conv_relu', 'fully_connected':  # shrink replaces them; in the end they return
-            patch.setattr(lesson2, name, getattr(lesson2, name))
-        shrink(lesson2)
-        patch.setattr(runs.figures, 'plot_results', lambda *arguments: tf.Summary())
-        yield
 
 
 @pytest.fixture(scope='module')
@@ -91,7 +80,7 @@ def state(folder, result):
 def start_small(folder, data, epochs=EPOCHS, patch=''):
     """Lesson 2 with the small network as a process of its own, which saves at the ends of epochs alone."""
     return start(folder, data, epochs, 1000, ['--batch-size', 4],
-                 'from kill_and_resume import shrink\nshrink(lesson)\n' + patch)
+                 'from conftest import make_small\nmake_small(lesson, setattr)\n' + patch)
 
 
 def wait_for_line(process, text):
@@ -442,23 +431,6 @@ runs.Run.end_epoch = end_epoch
 # ---- The disk ----
 
 NOTHING_FROM_THREADS = pytest.mark.filterwarnings('error::pytest.PytestUnhandledThreadExceptionWarning')
-
-
-@pytest.fixture
-def mounted(tmp_path):
-    """mounted(path, size): a file system of its own at this path."""
-    paths = []
-
-    def mount(path, size):
-        os.makedirs(str(path))
-        if subprocess.call(['mount', '-t', 'tmpfs', '-o', 'size=' + size, 'tmpfs', str(path)],
-                           stderr=subprocess.DEVNULL) != 0:
-            pytest.skip('mounting is not allowed here')
-        paths.append(str(path))
-
-    yield mount
-    for path in paths:
-        subprocess.check_call(['umount', '-l', path])
 
 
 @NOTHING_FROM_THREADS

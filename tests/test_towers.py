@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import utils
-from conftest import (ROOT, all_variables, assert_equal_variables, assert_one_line, rows, run_here,
+from conftest import (ROOT, all_variables, assert_equal_variables, assert_one_line, make_small, rows, run_here,
                       user_environment)
 from support import cli, cluster, devices, script
 
@@ -29,16 +29,16 @@ def lesson(capfd, convnet_flags):
 
 
 @pytest.fixture
-def without_figures(monkeypatch, lesson2):
-    monkeypatch.setattr(lesson2.figures, 'plot_results', lambda *arguments: lesson2.tf.Summary())
-    monkeypatch.setattr(lesson2.pages, 'write_network_page', lambda *arguments: None)
+def small(lesson2, monkeypatch):
+    """Lesson 2 with a small network and without figures."""
+    make_small(lesson2, monkeypatch.setattr)
 
 
 # ---- Towers in one process ------------------------------------------------------------------------
 
 @pytest.mark.parametrize('flags', [[], ['--conv1=hand-coded', '--init-stddev=0.1', '--learning-rate=0.01', '--seed=9',
                                         '--keep-prob=0.5', '--augment=0', '--ema-decay=0', '--batch-size=64']])
-def test_one_tower_is_lesson_2_whatever_the_flags(lesson, lesson2, lesson3, tmp_path, without_figures, flags):
+def test_one_tower_is_lesson_2_whatever_the_flags(lesson, lesson2, lesson3, tmp_path, small, flags):
     expected = rows(lesson(lesson2, '--epochs', 2, '--name', 'one', *flags))
     found = rows(lesson(lesson3, '--epochs', 2, '--name', 'other', '--towers', 1, *flags))
     assert found == expected and len(found) == 2
@@ -125,7 +125,7 @@ def test_towers_run_in_parallel(lesson2):
     assert found[0].isolate_session_state
 
 
-def test_two_towers_stop_and_go_on_and_their_number_is_a_setting(lesson, lesson2, lesson3, tmp_path, without_figures):
+def test_two_towers_stop_and_go_on_and_their_number_is_a_setting(lesson, lesson2, lesson3, tmp_path, small):
     assert 'Trains on CPU:0, CPU:1\n' in lesson(lesson3, '--epochs', 1, '--name', 'parts').stdout
     lesson(lesson3, '--epochs', 2, '--name', 'parts')
     lesson(lesson3, '--epochs', 2, '--name', 'whole')
@@ -138,7 +138,7 @@ def test_a_batch_with_fewer_images_than_towers(lesson, lesson3):
     assert_one_line(lesson(lesson3, '--towers', 3, '--batch-size', 94, check=2), 'has 2 images', '--batch-size')
 
 
-def test_predict_reads_with_lesson_2(lesson, lesson2, lesson3, without_figures, mnist, tmp_path):
+def test_predict_reads_with_lesson_2(lesson, lesson2, lesson3, small, mnist, tmp_path):
     utils.Image.fromarray(255 - mnist.test.images[0]).resize((280, 280)).save(str(tmp_path / '7.png'))
     lesson(lesson3, '--epochs', 1)
     results = [lesson(each, '--name', 'convnet_towers', '--predict', tmp_path / '7.png') for each in (lesson2, lesson3)]
@@ -147,7 +147,7 @@ def test_predict_reads_with_lesson_2(lesson, lesson2, lesson3, without_figures, 
 
 # ---- An honest GPU path ---------------------------------------------------------------------------
 
-def test_a_gpu_that_tensorflow_cannot_use_is_one_warning(lesson, lesson2, without_figures, monkeypatch):
+def test_a_gpu_that_tensorflow_cannot_use_is_one_warning(lesson, lesson2, small, monkeypatch):
     monkeypatch.setattr(script, 'has_nvidia_gpu', lambda: True)
     monkeypatch.setattr(lesson2.tf.test, 'is_built_with_cuda', lambda: True)
     monkeypatch.setattr(script, 'NOTES', ['', 'W gpu_device.cc: Cannot dlopen some GPU libraries.'])
@@ -236,16 +236,17 @@ def read_until(process, text):
 
 
 @pytest.fixture
-def two_towers(lesson, lesson2, lesson3, tmp_path, without_figures):
+def two_towers(lesson, lesson2, lesson3, tmp_path, monkeypatch):
     """The variables after four epochs in one process."""
+    monkeypatch.setattr(lesson2.figures, 'plot_results', lambda *arguments: lesson2.tf.Summary())
     lesson(lesson3, '--epochs', 4, '--name', 'whole')
     return weights_of(lesson2, tmp_path, 'whole')
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('count, on_one_core', [
-    (2, False), pytest.param(3, False, marks=pytest.mark.slow), pytest.param(2, True, marks=[
-        pytest.mark.slow, pytest.mark.skipif(not hasattr(os, 'sched_setaffinity'),
-                                             reason='only Linux lets a process choose its cores')])])
+    (2, False), (3, False), pytest.param(2, True, marks=pytest.mark.skipif(
+        not hasattr(os, 'sched_setaffinity'), reason='only Linux lets a process choose its cores'))])
 def test_processes_give_what_towers_in_one_process_give(lesson2, start, addresses, tmp_path, count, on_one_core):
     """On the same number of cores: it decides in which order TensorFlow's convolutions add up."""
     flags = ['--epochs', 1, '--towers', count]
@@ -270,11 +271,14 @@ def test_a_killed_process_and_the_same_command_again(start, addresses, two_tower
         result = result_of(chief, check=2, seconds=60)
         assert 'worker 1 ({}) does not answer'.format(addresses[1]) in result.stderr
         assert result.stderr.count('\n') == 1 and 'the same command' in result.stderr
-        worker = start(addresses, 1, '--epochs', 4)
     chief.wait()
     chief = start(addresses, 0, '--epochs', 4)
-    assert 'Continuing from' in result_of(chief).stdout
-    result_of(worker)  # the one that was there all the time, if the chief was killed
+    if victim == 1:
+        read_until(chief, 'Waiting for worker 1')  # it is late
+        worker = start(addresses, 1, '--epochs', 4)
+    result = result_of(chief)
+    assert 'Continuing from' in result.stdout and len(rows(result)) == 4 and result.stderr == ''
+    assert result_of(worker).stdout.endswith(': done\n')  # had the chief been killed, the one that was always there
     assert_equal_variables(weights_of(lesson2, tmp_path, 'convnet_towers'), two_towers)
 
 
@@ -368,7 +372,7 @@ def test_a_wrong_tf_config(lesson, lesson3, monkeypatch, text, complaint):
     assert_one_line(lesson(lesson3, check=2), 'TF_CONFIG: ', complaint)
 
 
-def test_nothing_listens_without_tf_config(lesson, lesson3, monkeypatch, without_figures):
+def test_nothing_listens_without_tf_config(lesson, lesson3, monkeypatch, small):
     monkeypatch.setattr(cluster.tf.train, 'Server', None)
     monkeypatch.setattr(socket.socket, 'bind', None)
     lesson(lesson3, '--epochs', 1)

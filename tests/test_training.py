@@ -83,9 +83,9 @@ def averages(variables):
 # ---- A run ----
 
 def test_one_real_epoch(real_epoch):
-    assert real_epoch.stderr == ''  # no progress bar without a terminal
-    assert '3,274,634' in real_epoch.stdout
-    (row,) = rows(real_epoch)
+    assert real_epoch.result.stderr == ''  # no progress bar without a terminal
+    assert '3,274,634' in real_epoch.result.stdout
+    (row,) = rows(real_epoch.result)
     assert row[0] == '1' and row[4] == '0.9111'
     assert float(row[3]) >= 0.988 and float(row[2]) >= 0.985
     logs = [os.path.join(folder, name) for folder, _, names in os.walk(str(folder_of(real_epoch, 'graphs')))
@@ -99,7 +99,7 @@ def test_the_figures_are_drawn_named_and_sent_to_tensorboard(real_epoch, lesson2
             for value in event.summary.value if value.HasField('image')}
     assert sorted(sent) == sorted(FIGURES)
     folder = folder_of(real_epoch, 'figures')
-    assert str(folder) in real_epoch.stdout
+    assert str(folder) in real_epoch.result.stdout
     for name in FIGURES:
         path = str(folder / (name + '.png'))
         assert np.asarray(Image.open(path).convert('L')).std() > 20
@@ -678,7 +678,7 @@ def test_what_separable_conv2d_cannot_do(lesson2, capfd, tmp_path, monkeypatch):
     assert np.abs(drawn - in_docs).max() <= 1
 
 
-def test_the_recipe_for_folders_of_pictures(convnet, mnist, tmp_path, monkeypatch):
+def test_the_recipe_for_folders_of_pictures(convnet, without_figures, mnist, tmp_path, monkeypatch):
     """The lines of docs/try_this.md, on pictures of two digits: the network is trained and reads their names."""
     _, recipe = re.findall('```python\n(.*?)```', open(os.path.join(ROOT, 'docs', 'try_this.md')).read(), re.DOTALL)
     assert recipe.count('\n') <= 15
@@ -693,7 +693,7 @@ def test_the_recipe_for_folders_of_pictures(convnet, mnist, tmp_path, monkeypatc
     assert [len(each.labels) for each in data] == [165, 15, 30]
     for name, label in ('eight', 0), ('three', 1):
         assert (np.concatenate([each.labels for each in data]) == label).sum() == len(os.listdir('pictures/' + name))
-    result = convnet('--data-dir', tmp_path / 'data' / 'mine', '--epochs', 8, '--batch-size', 16)
+    result = convnet('--data-dir', tmp_path / 'data' / 'mine', '--epochs', 3, '--batch-size', 16)
     assert float(rows(result)[-1][3]) > 0.8
 
 

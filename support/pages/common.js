@@ -94,7 +94,7 @@ function matrixTable(heading, rows, kind, isZero = () => false) {
     const style = kind === 'patch' || kind === 'four' ?
       `background: rgb(${grey} ${grey} ${grey}); color: ${grey > 127 ? 'black' : 'white'}` : signed(value, largest);
     const border = isZero(y, x) ? 'class="outside" title="a zero beyond the border"' : '';
-    return `<td ${border} style="${style}">${(value + 0).toFixed(4)}</td>`;
+    return `<td ${border} style="${style}">${value.toFixed(4).replace('-0.0000', '0.0000')}</td>`;
   };
   const cells = rows.map((row, y) => `<tr>${row.map((value, x) => cell(value, y, x)).join('')}</tr>`).join('');
   return `<div><div>${heading}</div><table class="${kind}">${cells}</table></div>`;

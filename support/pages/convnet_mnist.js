@@ -130,10 +130,12 @@ function read(pixels, name, ...others) {
     `${probabilities[order[0]].toFixed(4)}); runner-up ${order[1]} (${probabilities[order[1]].toFixed(4)}).` +
     (others.length ? ' The layers show the first digit.' : '') +
     (probabilities[order[0]] < 0.9 ? ' It is unsure.' : '');
-  at('bars').innerHTML = probabilities.map((value, digit) =>
+  at('bars').innerHTML = '<span></span><span>logit</span><span>e<sup>logit - largest</sup></span>' +
+    '<span>probability</span><span></span>' + probabilities.map((value, digit) =>
     `<button data-digit="${digit}" aria-label="explain the logit of ${digit}">${digit}</button>` +
-    `<progress value="${value}" aria-label="probability of ${digit}"></progress><span>${value.toFixed(4)}</span>` +
-    `<span>${logits[digit].toFixed(3)}</span><span>${exponentials[digit].toPrecision(3)}</span>`).join('');
+    `<span>${logits[digit].toFixed(3)}</span><span>${exponentials[digit].toExponential(2)}</span>` +
+    `<span>${value.toFixed(4)}</span><progress value="${value}" aria-label="probability of ${digit}"></progress>`
+  ).join('');
   ['image', ...data.order.slice(0, -1)].forEach(showLayer);
   explain();
   showGuide();
@@ -166,40 +168,44 @@ function explain() {
   frameIn(name, y, x, channel, 1, 1);
   const place = isImage(name) ? `channel ${channel}, row ${y}, column ${x}` : `unit ${channel}`;
   const explanation = !(name in layers) ? explainPooling : isImage(name) ? explainConvolution : explainUnit;
-  at('arithmetic').innerHTML = `<h2>${name}, ${place} (counted from 0; numbers are rounded)</h2>` +
-    explanation(chosen, network[before(name)], valueAt(network[name], y, x, channel).toFixed(4));
+  const [words, numbers] = explanation(chosen, network[before(name)], valueAt(network[name], y, x, channel).toFixed(4));
+  at('arithmetic').innerHTML =
+    `<div><h2>${name}, ${place} <small>(counted from 0; rounded)</small></h2>${words}</div><div>${numbers}</div>`;
   showLines();
   keepState();
 }
 
 const activationOf = (name, value) => name === LAST ? `The logit is ${value}` : `${data.activation} makes it ${value}`;
 
+const placeOf = ({width, channels}, i) =>
+  ({y: Math.floor(i / channels / width), x: Math.floor(i / channels) % width, channel: i % channels});
+
 function explainUnit({name, channel}, input, value) {
   const {weights, biases} = layers[name], units = biases.length, bias = biases[channel];
-  const {array, width, channels} = input;
+  const {array, channels} = input;
   const parts = [...array].map((activation, i) => ({i, activation, weight: weights[i * units + channel]}));
   const effect = ({activation, weight}) => activation * weight;
   const total = sumOf(parts.map(effect)), largest = parts.sort((a, b) => Math.abs(effect(b)) - Math.abs(effect(a)));
-  const placeOf = i => ({c: i % channels, x: Math.floor(i / channels) % width, y: Math.floor(i / channels / width)});
-  const {c, x, y} = placeOf(largest[0].i);
+  const {channel: c, x, y} = placeOf(input, largest[0].i);
   frameIn(before(name), y, x, c, 1, 1);
   const rows = largest.slice(0, 8).map(part => {
-    const {c, x, y} = placeOf(part.i);
+    const {channel: c, x, y} = placeOf(input, part.i);
     const place = array.length > channels ? `channel ${c}, row ${y}, column ${x}` : `unit ${c}`;
     return `<tr><td>${place}</td><td>${part.activation.toFixed(4)}</td><td>${part.weight.toFixed(4)}</td>` +
       `<td style="${signed(effect(part), Math.abs(effect(largest[0])))}">${effect(part).toFixed(4)}</td></tr>`;
   }).join('');
-  return `<p><b>sum ${total.toFixed(4)} + bias ${bias.toFixed(4)} = ${(total + bias).toFixed(4)}; ` +
+  return [`<p><b>sum ${total.toFixed(4)} + bias ${bias.toFixed(4)} = ${(total + bias).toFixed(4)}; ` +
     `${activationOf(name, value)}.</b></p><p>The sum runs over all ${array.length} activations of ${before(name)}. ` +
-    `The largest effects, up or down:</p><table class="effects"><tr><th>${before(name)}</th><th>activation</th>` +
-    `<th>weight</th><th>product</th></tr>${rows}</table>`;
+    'The table has those with the largest effects, up or down.</p>',
+    `<table class="effects"><tr><th>${before(name)}</th><th>activation</th><th>weight</th><th>product</th></tr>` +
+    `${rows}</table>`];
 }
 
 function explainPooling({name, y, x, channel}, input, value) {
   const four = fourOf(input, y, x, channel);
   frameIn(before(name), 2 * y, 2 * x, channel, four.length, four[0].length);
-  return `<p><b>${value}</b> is the ${data.pooling === 'max' ? 'largest' : 'mean'} of these activations of ` +
-    `${before(name)}:</p>` + matrixTable('', four, 'four');
+  return [`<p><b>${value}</b> is the ${data.pooling === 'max' ? 'largest' : 'mean'} of these activations of ` +
+    `${before(name)}.</p>`, matrixTable('', four, 'four')];
 }
 
 function explainConvolution({name, y, x, channel}, input, value) {
@@ -210,11 +216,10 @@ function explainConvolution({name, y, x, channel}, input, value) {
   const [largest, ...others] = parts.sort((a, b) => Math.abs(b.sum) - Math.abs(a.sum));
   frameIn(before(name), top, left, largest.c, h, w);
   const next = others.slice(0, 4).map(part => `${part.c} (${part.sum.toFixed(4)})`).join(', ');
-  return `<p><b>sum ${total.toFixed(4)} + bias ${bias.toFixed(4)} = ${(total + bias).toFixed(4)}; ` +
+  return [`<p><b>sum ${total.toFixed(4)} + bias ${bias.toFixed(4)} = ${(total + bias).toFixed(4)}; ` +
     `${activationOf(name, value)}.</b></p>` +
-    (next && `<p>The sum runs over all ${parts.length} channels of ${before(name)}. ` +
-    `Channel ${largest.c} has the largest effect, up or down; its patch is framed:</p>`) + largest.html +
-    (next && `<p>The next are channels ${next}.</p>`);
+    (next && `<p>The sum runs over all ${parts.length} channels of ${before(name)}. Channel ${largest.c} has the ` +
+    `largest effect, up or down; its patch is framed. The next are channels ${next}.</p>`), largest.html];
 }
 
 // ---- Events ----
@@ -332,7 +337,8 @@ function start(state) {
   clear();
   chosen = null;
   read(bytesOf(state.pixels ?? data.digits[0].pixels), state.shown || `Test digit, a ${data.digits[0].label}`);
-  const {name, y, x, channel} = state.chosen ?? {name: data.order[0], y: 12, x: 18, channel: 0};
+  const {array} = network[data.order[0]], strongest = array.reduce((best, value, i) => value > array[best] ? i : best, 0);
+  const {name, y, x, channel} = state.chosen ?? placeOf(network[data.order[0]], strongest);
   choose(name in network ? name : data.order[0], y, x, channel);
   showGuide(state.guide ?? 0);
 }
