@@ -165,18 +165,14 @@ def check_devices(target, expected):
 def watch(target, workers):
     """Ends the process when a worker no longer answers, however long a healthy training step may take."""
     with tf.Graph().as_default():
-        session = tf.Session(target)
+        session = tf.Session(target, config=tf.ConfigProto(operation_timeout_in_ms=1000 * TIMEOUT))
         sizes = [mailbox(index).size() for index, _ in workers]
-        while True:
-            alarm = threading.Timer(TIMEOUT, end_without, [workers])
-            alarm.daemon = True
-            alarm.start()
-            try:
+        try:
+            while True:
                 session.run(sizes)
-            except tf.errors.OpError:
-                end_without(workers)
-            alarm.cancel()
-            time.sleep(1)
+                time.sleep(1)
+        except tf.errors.OpError:
+            end_without(workers)
 
 
 def end_without(workers):

@@ -266,7 +266,7 @@ function stroke(event) {
     drawing.lineTo(...place);
     drawing.stroke();
     drawing.beginPath();
-    drawing.moveTo(...place);
+    drawing.moveTo(place[0] + 0.1, place[1]);  // a line of no length would draw nothing
   }
   cancelAnimationFrame(nextFrame);
   nextFrame = requestAnimationFrame(readDrawing);
