@@ -88,7 +88,8 @@ def screenshot(request, browser):
                 browser.execute_script('arguments[0].style.display = "none"', each)
             picture = Image.open(io.BytesIO(browser.get_screenshot_as_png()))
             pixels = picture.width / browser.execute_script('return innerWidth')
-            boxes = [element.rect for element in elements]
+            edges = browser.execute_script(FIND, 'path.edgeline')
+            boxes = [element.rect for element in list(elements) + edges if element.rect['width']]
             left, top = [min(box[side] for box in boxes) - 6 for side in 'xy']
             right, bottom = [max(box[side] + box[size] for box in boxes) + 15
                              for side, size in (('x', 'width'), ('y', 'height'))]
