@@ -282,6 +282,20 @@ def test_pointing_in_a_narrow_window_touching_and_choosing(page, network, mnist)
     assert 'the network reads {} '.format(buttons[20].get_attribute('aria-label')[-1]) in text(page, 'answer')
 
 
+def test_a_new_image_has_its_strongest_activation_explained_unless_one_was_clicked(page):
+    digits = page.find_elements(By.CSS_SELECTOR, '#digits button')
+    for layer, digit in ('pool1', 3), ('conv2', 5), ('softmax_linear', 1):
+        page.execute_script('isKept = false; choose(arguments[0], 0, 0, 0)', layer)
+        digits[digit].click()
+        value, array = page.execute_script('''const {y, x, channel, name} = chosen;
+            return [valueAt(network[name], y, x, channel), [...network[name].array]]''')
+        assert value == max(array) > 0
+    page.execute_script('isKept = true; choose("pool1", 1, 2, 3)')
+    digits[4].click()
+    assert page.execute_script('return [chosen.y, chosen.x, chosen.channel]') == [1, 2, 3]
+    page.execute_script('isKept = false')
+
+
 def test_the_page_in_docs_is_today_s(page_path):
     today, in_docs = [re.sub('(?m)id="data">.*$', '', path.read_text(encoding='utf-8'))
                       for path in (page_path, pathlib.Path(ROOT) / 'docs' / 'convnet_mnist.html')]

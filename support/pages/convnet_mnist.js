@@ -114,19 +114,18 @@ function softmaxOf(logits) {
   return {exponentials, probabilities: exponentials.map(value => value / sumOf(exponentials))};
 }
 
-const readingOf = pixels => {
-  const logits = [...inference(pixels)[LAST].array];
-  return logits.indexOf(Math.max(...logits));
-};
+const largestAt = array => array.reduce((best, value, i) => value > array[best] ? i : best, 0);
 
-// Reads one or several digits, and shows the layers for the first.
+// Reads one or several digits, and shows the layers for the first. Unless a click has chosen an activation, the
+// strongest one of the layer is explained.
 function read(pixels, name, ...others) {
   network = inference(pixels);
   shown = name;
   const logits = [...network[LAST].array], {exponentials, probabilities} = softmaxOf(logits);
   const order = [...probabilities.keys()].sort((a, b) => probabilities[b] - probabilities[a]);
+  const readings = [order[0], ...others.map(each => largestAt(inference(each)[LAST].array))];
   at('answer').textContent =
-    `${name}: the network reads ${[order[0], ...others.map(readingOf)].join(' ')} (probability ` +
+    `${name}: the network reads ${readings.join(' ')} (probability ` +
     `${probabilities[order[0]].toFixed(4)}); runner-up ${order[1]} (${probabilities[order[1]].toFixed(4)}).` +
     (others.length ? ' The layers show the first digit.' : '') +
     (probabilities[order[0]] < 0.9 ? ' It is unsure.' : '');
@@ -137,6 +136,7 @@ function read(pixels, name, ...others) {
     `<span>${value.toFixed(4)}</span><progress value="${value}" aria-label="probability of ${digit}"></progress>`
   ).join('');
   ['image', ...data.order.slice(0, -1)].forEach(showLayer);
+  if (chosen && !isKept) chosen = strongestOf(chosen.name);
   explain();
   showGuide();
 }
@@ -179,6 +179,8 @@ const activationOf = (name, value) => name === LAST ? `The logit is ${value}` : 
 
 const placeOf = ({width, channels}, i) =>
   ({y: Math.floor(i / channels / width), x: Math.floor(i / channels) % width, channel: i % channels});
+
+const strongestOf = name => ({name, ...placeOf(network[name], largestAt(network[name].array))});
 
 function explainUnit({name, channel}, input, value) {
   const {weights, biases} = layers[name], units = biases.length, bias = biases[channel];
@@ -337,9 +339,8 @@ function start(state) {
   clear();
   chosen = null;
   read(bytesOf(state.pixels ?? data.digits[0].pixels), state.shown || `Test digit, a ${data.digits[0].label}`);
-  const {array} = network[data.order[0]], strongest = array.reduce((best, value, i) => value > array[best] ? i : best, 0);
-  const {name, y, x, channel} = state.chosen ?? placeOf(network[data.order[0]], strongest);
-  choose(name in network ? name : data.order[0], y, x, channel);
+  const {name, y, x, channel} = state.chosen?.name in network ? state.chosen : strongestOf(data.order[0]);
+  choose(name, y, x, channel);
   showGuide(state.guide ?? 0);
 }
 
