@@ -39,7 +39,7 @@ def convolve(image, matrix):
 
 
 def show_that_the_kernel_is_not_flipped():
-    """From one bright pixel, true convolution makes the kernel, and conv2d the kernel turned by 180 degrees."""
+    """One bright pixel becomes, by true convolution, the kernel, and by conv2d the kernel turned by 180 degrees."""
     one_pixel = kernels.KERNELS['identity']  # it is 1 in the middle
     matrix = np.float32([[1, 2, 3], [4, 5, 6], [7, 8, 9]])
     tables.print_flipping({'image': one_pixel, 'kernel': matrix, 'tf.nn.conv2d': convolve(one_pixel, matrix),

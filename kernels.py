@@ -74,9 +74,10 @@ def orientations(matrix):
 def filter_bank(height=5, width=5, in_channels=1, out_channels=32):
     """[height, width, in_channels, out_channels], at least 3 x 3: hand-coded kernels for conv1 of lesson 2.
 
-    21 are blur, sharpen, edge, Sobel and emboss in all orientations. From 5 x 5 on there are 11 more, in which the
-    values of blur, sharpen, edge and the Sobels stand two pixels apart (dilation 2). For more filters than these, they
-    repeat. Each is divided by the sum of its absolute values over all input channels (L1-normalized).
+    21 are blur, sharpen, edge, Sobel and emboss in all orientations (rotate45 makes 2 of blur, 2 of sharpen, 1 of edge,
+    8 of Sobel and 8 of emboss). From 5 x 5 on there are 11 more, in which the values of blur, sharpen, edge and the
+    Sobels stand two pixels apart (dilation 2). For more filters than these, they repeat. Each is divided by the sum of
+    its absolute values over all input channels (L1-normalized).
     """
     placed = [(1, kernel) for name in ('blur', 'sharpen', 'edge', 'top_sobel', 'emboss')
               for kernel in orientations(KERNELS[name])]  # (pixels from one value to the next, kernel)
