@@ -667,15 +667,15 @@ def test_the_readme_s_variable_scopes(lesson2, capfd):
 
 
 def test_what_separable_conv2d_cannot_do(lesson2, capfd, tmp_path, monkeypatch):
-    """The lines of docs/try_this.md print what their comment says, and draw its picture."""
+    """The lines of docs/try_this.md print what their comment says, and draw its pictures."""
     snippet, _ = re.findall('```python\n(.*?)```', open(os.path.join(ROOT, 'docs', 'try_this.md')).read(), re.DOTALL)
     monkeypatch.chdir(tmp_path)
     with lesson2.tf.Graph().as_default():
         exec(snippet, {})
-    assert capfd.readouterr().out == re.search('# green: (.*)', snippet).group(1) + '\n'
-    drawn, in_docs = [np.asarray(Image.open(path), int) for path in (
-        'separable.png', os.path.join(ROOT, 'docs', 'separable.png'))]
-    assert np.abs(drawn - in_docs).max() <= 1
+    assert capfd.readouterr().out == re.search('# green: (.*)', snippet).group(1).replace(', ', '\n') + '\n'
+    for name in 'conv2d.png', 'separable_conv2d.png':
+        drawn, in_docs = [np.asarray(Image.open(path), int) for path in (name, os.path.join(ROOT, 'docs', name))]
+        assert np.abs(drawn - in_docs).max() <= 1
 
 
 def test_the_recipe_for_folders_of_pictures(convnet, without_figures, mnist, tmp_path, monkeypatch):
