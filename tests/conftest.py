@@ -22,6 +22,7 @@ from selenium.webdriver.firefox.service import Service as FirefoxService
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 sys.path.insert(0, ROOT)
 os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')  # here nothing holds back what TensorFlow prints
+os.environ.setdefault('TF_FORCE_GPU_ALLOW_GROWTH', 'true')  # processes that run side by side share a GPU's memory
 import utils  # noqa: E402
 from support import script  # noqa: E402
 
