@@ -62,6 +62,15 @@ def patch_start(index, size, kernel_size, stride, padding):
     return index * stride - zeros // 2
 
 
+def patch_at(image, top, left, h, w):
+    """The pixels [h, w, channels] of an image from row `top` and column `left` on. Beyond its border, they are 0."""
+    patch = np.zeros([h, w, image.shape[2]], np.float32)
+    inside = image[max(top, 0):top + h, max(left, 0):left + w]
+    y, x = max(-top, 0), max(-left, 0)  # how many rows and columns are beyond the border
+    patch[y:y + inside.shape[0], x:x + inside.shape[1]] = inside
+    return patch
+
+
 def explain_one_value(title, image, kernel, output, stride, padding):
     """Prints the arithmetic behind one output value: patch x kernel = products, and their sum over all input channels.
 
@@ -72,9 +81,7 @@ def explain_one_value(title, image, kernel, output, stride, padding):
     tops = patch_start(np.arange(output.shape[0]), image.shape[0], h, stride, padding)   # for each row of the output
     lefts = patch_start(np.arange(output.shape[1]), image.shape[1], w, stride, padding)  # for each column
     row, column = tables.most_changed(image[:, :, 0], output, tops, lefts, h, w)  # where there is something to see
-    top, left = tops[row], lefts[column]
-    outside = [(max(-at, 0), max(at + n - size, 0)) for at, n, size in zip((top, left, 0), kernel.shape, image.shape)]
-    patch = np.pad(image[max(top, 0):top + h, max(left, 0):left + w], outside, mode='constant')  # zeros outside
+    patch = patch_at(image, tops[row], lefts[column], h, w)
     tables.print_value(title, row, column, patch, kernel, patch * kernel, output[row, column])
     return tops[row] + (h - 1) // 2, lefts[column] + (w - 1) // 2
 
@@ -158,20 +165,22 @@ def main(arguments=None):
         with tf.name_scope('operations'):
             operations = compare_operations(images, kernels.KERNELS['emboss'])
         tensors = {'grey': grey_outputs, 'rgb': rgb_outputs, 'operations': operations}
-        with tf.Session(config=CPU) as session:
-            def value_of(tensor):  # one at a time: the outputs of a photo do not fit into memory together
-                return session.run(tensor, feed_dict={images: picture[np.newaxis]})[0]
 
-            grey_picture = value_of(grey)
+        with tf.Session(config=CPU) as session:
+            feed = {images: picture[np.newaxis]}
+            grey_picture = session.run(grey, feed_dict=feed)[0]
             example = next(name for name in ['custom', 'blur'] + flags.kernels if name in matrices)
             pixel = explain_one_value('{} in grey'.format(example), grey_picture, matrices[example][:, :, np.newaxis],
-                                      value_of(grey_outputs[example])[:, :, 0], flags.stride, flags.padding)
+                                      session.run(grey_outputs[example], feed_dict=feed)[0, :, :, 0],
+                                      flags.stride, flags.padding)
             show_that_the_kernel_is_not_flipped()
             explain_one_value('emboss to sepia in RGB, red channel out', picture,
                               sepia_kernel(kernels.KERNELS['emboss'])[:, :, :, 0],
-                              value_of(operations['conv2d, mixing'])[:, :, 0], stride=1, padding='SAME')
-            summary = figures.plot_filters(folders.figures, flags, picture, grey_picture, tensors, value_of, matrices,
-                                           pixel)
+                              session.run(operations['conv2d, mixing'], feed_dict=feed)[0, :, :, 0], 1, 'SAME')
+            # One output at a time, when its turn to be drawn comes: all those of a photo would not fit into memory.
+            values = ((kind, name, session.run(output, feed_dict=feed)[0])
+                      for kind, outputs_of_kind in tensors.items() for name, output in outputs_of_kind.items())
+            summary = figures.plot_filters(folders.figures, flags, picture, grey_picture, values, matrices, pixel)
     pages.write_filters_page(folders.figures, flags, picture)
     writer = tf.summary.FileWriter(folders.graphs, graph, filename_suffix='.basic_filters')
     writer.add_summary(summary)

@@ -71,24 +71,39 @@ def orientations(matrix):
     return rotated
 
 
+def dilate(matrix):
+    """[3, 3] -> [5, 5]: the values two pixels apart, with zeros between them (dilation 2)."""
+    dilated = np.zeros([5, 5], np.float32)
+    dilated[::2, ::2] = matrix
+    return dilated
+
+
+def centre(matrix, height, width):
+    """[h, w] -> [height, width]: the matrix in the middle of zeros."""
+    h, w = matrix.shape
+    top, left = (height - h) // 2, (width - w) // 2
+    centred = np.zeros([height, width], np.float32)
+    centred[top:top + h, left:left + w] = matrix
+    return centred
+
+
 def filter_bank(height=5, width=5, in_channels=1, out_channels=32):
     """[height, width, in_channels, out_channels], at least 3 x 3: hand-coded kernels for conv1 of lesson 2.
 
     21 are blur, sharpen, edge, Sobel and emboss in all orientations (rotate45 makes 2 of blur, 2 of sharpen, 1 of edge,
-    8 of Sobel and 8 of emboss). From 5 x 5 on there are 11 more, in which the values of blur, sharpen, edge and the
-    Sobels stand two pixels apart (dilation 2). For more filters than these, they repeat. Each is divided by the sum of
-    its absolute values over all input channels (L1-normalized).
+    8 of Sobel and 8 of emboss). From 5 x 5 on there are 11 more: blur, sharpen, edge and the Sobels, dilated. For more
+    filters than these, they repeat. Each is divided by the sum of its absolute values over all input channels
+    (L1-normalized).
     """
-    placed = [(1, kernel) for name in ('blur', 'sharpen', 'edge', 'top_sobel', 'emboss')
-              for kernel in orientations(KERNELS[name])]  # (pixels from one value to the next, kernel)
+    matrices = [each for name in ('blur', 'sharpen', 'edge', 'top_sobel', 'emboss')
+                for each in orientations(KERNELS[name])]
     if min(height, width) >= 5:
-        placed += [(2, KERNELS[name]) for name in ('blur', 'sharpen', 'edge')]
-        placed += [(2, kernel) for kernel in orientations(KERNELS['top_sobel'])]
+        matrices += [dilate(KERNELS[name]) for name in ('blur', 'sharpen', 'edge')]
+        matrices += [dilate(each) for each in orientations(KERNELS['top_sobel'])]
     bank = np.zeros([height, width, in_channels, out_channels], np.float32)
     for index in range(out_channels):
-        step, kernel = placed[index % len(placed)]
-        rows, columns = [slice((size - 1) // 2 - step, (size - 1) // 2 + step + 1, step) for size in (height, width)]
-        bank[rows, columns, :, index] = kernel[:, :, np.newaxis] / np.abs(kernel).sum() / in_channels
+        matrix = matrices[index % len(matrices)]
+        bank[:, :, :, index] = centre(matrix, height, width)[:, :, np.newaxis] / np.abs(matrix).sum() / in_channels
     return bank
 
 

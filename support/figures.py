@@ -97,20 +97,19 @@ def image_summary(image):
 
 
 @style.context('default')
-def plot_filters(folder, flags, picture, grey_picture, tensors, value_of, matrices, pixel):
+def plot_filters(folder, flags, picture, grey_picture, values, matrices, pixel):
     """Saves the figures of lesson 1. Returns all filtered pictures for TensorBoard, as a tf.Summary.
 
-    picture [height, width, 3] and grey_picture [height, width, 1]; tensors {'grey', 'rgb', 'operations'} of
-    {name: output}; value_of(tensor) computes one of them; matrices {name: kernel}; pixel: row and column in the picture
+    picture [height, width, 3] and grey_picture [height, width, 1]; values: 'grey', 'rgb' or 'operations', name and
+    output [height, width, 1 or 3], one after the other; matrices {name: kernel}; pixel: row and column in the picture
     whose surroundings are magnified.
     """
     size = picture.shape[:2]
     views = {(kind, 'original'): view(original, np.ones([1, 1]), flags, pixel, size)
              for kind, original in (('grey', grey_picture), ('rgb', picture))}
-    for kind, outputs_of_kind in tensors.items():
-        for name, tensor in outputs_of_kind.items():
-            matrix = matrices.get(name, kernels.KERNELS['emboss'])  # emboss: of the operations
-            views[kind, name] = view(value_of(tensor), matrix, flags, pixel, size)
+    for kind, name, value in values:
+        matrix = matrices.get(name, kernels.KERNELS['emboss'])  # emboss: of the operations
+        views[kind, name] = view(value, matrix, flags, pixel, size)
     columns = [('original', size_text(size), views['grey', 'original'], views['rgb', 'original'])]
     for name, matrix in matrices.items():
         grey, rgb = views['grey', name], views['rgb', name]
@@ -161,7 +160,7 @@ def plot_panels(figure, columns):
         axes[0].set_title(title, fontsize=8.5 * min(side, 1.3), fontweight='bold', loc='left')
         axes[2].text(0, -0.04, caption, fontsize=8, va='top', family='monospace', transform=axes[2].transAxes)
         if column == 0:
-            for axis, label in zip(axes, ('grey', 'RGB', 'framed detail')):
+            for axis, label in zip(axes, ('grey', 'RGB', 'grey detail')):
                 axis.text(-0.04, 0.5, label, rotation=90, ha='right', va='center', transform=axis.transAxes)
     figure.text(left / size[0], 0.015, 'Shown from 0 (black) to 1 (white), and from -1 to 1 if a kernel sums to 0, so '
                                        'that 0 is grey.', fontsize=9)
@@ -347,8 +346,9 @@ def plot_activations(image, conv1_kernels, layers):
             tiles = np.concatenate([left[:, rows_of][:, :, columns_of], space, tiles], axis=2)
             title, columns = '{}: {} kernels, each beside its activation'.format(name, count), 4
         show_tiles(figure.add_subplot(grid[1 + index]), title, tiles, columns, gap=max(2, height // 9))
-    figure.text(0.02, 0.02, 'Activations: black is 0; white are the strongest 5% of the positive ones; weak ones are '
-                            'brightened (square root). Grey where there is no ink: a positive bias.', fontsize=9)
+    figure.text(0.02, 0.02, 'Kernels: white is positive, grey 0, black negative. Activations: black is 0; white are the '
+                            'strongest 5% of the positive ones;\nweak ones are brightened (square root). Grey where there '
+                            'is no ink: a positive bias.', fontsize=9)
     return figure
 
 
@@ -367,6 +367,7 @@ def show_tiles(axis, title, tiles, columns, gap=1):
         canvas[y:y + height, x:x + width] = tile
     axis.imshow(canvas, cmap='gray', vmin=0, vmax=1)
     axis.set_title(title, fontweight='bold', loc='left')
+    axis.set_anchor('NW')
     axis.axis('off')
 
 
@@ -382,8 +383,8 @@ def plot_training_curve(history):
     axis.plot(epochs, [row['test'] for row in history], 'o-', color='C0', label='test')
     axis.plot(epochs, [row['validation'] for row in history], 's--', color='C1', markersize=4, label='validation')
     axis.plot(shown, [tables.LECTURE_ACCURACY[epoch] for epoch in shown], 'k^:', label="the lecture's test accuracy")
-    axis.set(xlabel='epochs', ylabel='accuracy (logit scale)',
-             title='Accuracy by epoch; .9, .99 and .999 are about equally far apart')
+    axis.set(xlabel='epochs', ylabel='accuracy (logit scale: .9, .99, .999 about equally far apart)',
+             title='Accuracy after each epoch')
     axis.set_yscale('logit', nonpositive='clip')
     low, high = axis.get_ylim()
     ticks = [tick for tick in (.1, .2, .5, .8, .9, .95, .98, .99, .995, .998, .999) if low <= tick <= high]

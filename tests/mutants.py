@@ -32,9 +32,9 @@ FAULTS = [  # name, file, text, replacement; file of tests, which of them (as py
     ('RGB diagonal mirrored', K, 'np.eye(3, dtype=np.float32)', 'np.eye(3, dtype=np.float32)[::-1]', 'kernels',
      'scipy'),
     ('rotated the other way round', K, 'np.roll(matrix[ring], 1)', 'np.roll(matrix[ring], 2)', 'kernels', 'rotating'),
-    ('filter bank off the centre', K, 'slice((size - 1) // 2 - step, (size - 1) // 2 + step + 1, step)',
-     'slice(size // 2 - step, size // 2 + step + 1, step)', 'kernels', 'bank or coarse'),
-    ('filter bank not normalized', K, ' / np.abs(kernel).sum() / in_channels', '', 'kernels', 'bank'),
+    ('filter bank off the centre', K, '(height - h) // 2, (width - w) // 2', '(height - h) // 2, 0', 'kernels',
+     'bank or coarse'),
+    ('filter bank not normalized', K, ' / np.abs(matrix).sum() / in_channels', '', 'kernels', 'bank'),
     # Lesson 1
     ('stride in one direction only', L1, 'filter_bank, strides=[1, stride, stride, 1]',
      'filter_bank, strides=[1, stride, 1, 1]', 'basic_filters', 'panel'),

@@ -246,7 +246,7 @@ def test_conv2_names_the_channels_with_the_largest_effect_up_or_down(page):
         assert shown == max(result, 0) == value_at(page, 'conv2', 6, 7, int(channel))
         first, *others = np.abs(effects[:, channel]).argsort()[::-1][:5]
         assert 'all 32 channels of pool1. Channel {} has the largest effect'.format(first) in text(page, 'arithmetic')
-        assert text(page, 'arithmetic').endswith('\nsum {:.6f}'.format(effects[first, channel]))
+        assert text(page, 'arithmetic').endswith('\nchannel {} sum {:.6f}'.format(first, effects[first, channel]))
         assert 'The next are channels {}.'.format(', '.join('{} ({:.4f})'.format(each, effects[each, channel])
                                                             for each in others)) in text(page, 'arithmetic')
         np.testing.assert_allclose(numbers(page, 'patch'), patch[:, :, first].ravel(), atol=6e-5)

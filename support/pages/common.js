@@ -108,7 +108,7 @@ function contribution(input, c, top, left, kernel, name = '') {
   const html = '<div class="equation">' +
     matrixTable(name + 'patch', patch, 'patch', (y, x) => !isInside(input, top + y, left + x)) + '<b>&times;</b>' +
     matrixTable('kernel', kernel, 'kernel') + '<b>=</b>' + matrixTable('products, cell by cell', products, 'products') +
-    `<b>sum ${sum.toFixed(6)}</b></div>`;
+    `<b>${name}sum ${sum.toFixed(6)}</b></div>`;
   return {c, sum, html};
 }
 

@@ -213,7 +213,8 @@ function explainPooling({name, y, x, channel}, input, value) {
 function explainConvolution({name, y, x, channel}, input, value) {
   const [h, w] = layers[name].shape, bias = layers[name].biases[channel];
   const [top, left] = [y - Math.floor((h - 1) / 2), x - Math.floor((w - 1) / 2)];
-  const parts = range(input.channels).map(c => contribution(input, c, top, left, kernelOf(layers[name], c, channel)));
+  const parts = range(input.channels).map(c => contribution(input, c, top, left, kernelOf(layers[name], c, channel),
+                                                            input.channels > 1 ? `channel ${c} ` : ''));
   const total = sumOf(parts.map(part => part.sum));
   const [largest, ...others] = parts.sort((a, b) => Math.abs(b.sum) - Math.abs(a.sum));
   frameIn(before(name), top, left, largest.c, h, w);
