@@ -89,12 +89,13 @@ const signed = (value, largest) =>
 // The values of a patch are shown as grey, those of a kernel and the products by their sign.
 function matrixTable(heading, rows, kind, isZero = () => false) {
   const largest = Math.max(...rows.flat().map(Math.abs), 1e-9);
+  const decimals = kind === 'kernel' && rows.flat().every(Number.isInteger) ? 0 : 4;
   const cell = (value, y, x) => {
     const grey = Math.round(255 * clamp(value, 0, 1));
     const style = kind === 'patch' || kind === 'four' ?
       `background: rgb(${grey} ${grey} ${grey}); color: ${grey > 127 ? 'black' : 'white'}` : signed(value, largest);
     const border = isZero(y, x) ? 'class="outside" title="a zero beyond the border"' : '';
-    return `<td ${border} style="${style}">${value.toFixed(4).replace('-0.0000', '0.0000')}</td>`;
+    return `<td ${border} style="${style}">${value.toFixed(decimals).replace('-0.0000', '0.0000')}</td>`;
   };
   const cells = rows.map((row, y) => `<tr>${row.map((value, x) => cell(value, y, x)).join('')}</tr>`).join('');
   return `<div><div>${heading}</div><table class="${kind}">${cells}</table></div>`;

@@ -58,7 +58,7 @@ function titleOf(name) {
   const sizes = isImage(name) ? `${channels} channels of ${height} x ${width}` : `${channels} units`;
   const how = !(name in layers) ? `the ${data.pooling === 'max' ? 'largest' : 'mean'} of each 2 x 2` :
     !isImage(name) ? `each sees all of ${before(name)}` :
-      name === firstConv ? 'each beside its kernel' : `each a sum over the ${input.channels} of ${before(name)}`;
+      name === firstConv ? 'each beside its kernel' : `sums over ${before(name)}'s ${input.channels}`;
   return `${name}: ${sizes}, ${how}`;
 }
 
