@@ -24,6 +24,16 @@ function find(root, selector, found) {  // in shadow roots, too
   return found;
 }
 return find(document, arguments[0], []).filter(each => each.getBoundingClientRect().width > 0)'''
+TIDY = '''
+const [annotations, shapes, operations] = arguments;
+annotations.forEach(each => { each.style.display = 'none'; });  // labels of boxes set aside, which overlap
+for (const label of shapes) {  // upright, beside the arrow
+  const path = label.previousElementSibling, {x, y} = path.getPointAtLength(path.getTotalLength() / 2);
+  label.textContent = label.textContent.includes('\u00d7') ? label.textContent : '';
+  label.style.fontSize = '5px';
+  for (const [name, value] of Object.entries({x, y, dx: 4, dy: 2})) label.setAttribute(name, value);
+}
+for (const label of operations) label.setAttribute('dx', -20);  // away from the arrows'''
 
 
 @pytest.fixture(scope='module')
@@ -84,8 +94,8 @@ def screenshot(request, browser):
         folder = request.config.getoption('--screenshots')
         if folder:
             time.sleep(2)  # until its animations end
-            for each in browser.execute_script(FIND, 'g.annotation'):  # labels of boxes set aside, which overlap
-                browser.execute_script('arguments[0].style.display = "none"', each)
+            browser.execute_script(TIDY, *[browser.execute_script(FIND, selector) for selector in (
+                'g.annotation', 'g.edge text', 'g.op text')])
             picture = Image.open(io.BytesIO(browser.get_screenshot_as_png()))
             pixels = picture.width / browser.execute_script('return innerWidth')
             edges = browser.execute_script(FIND, 'path.edgeline')
