@@ -6,7 +6,7 @@
 
 Nothing is trained: the kernels are those of kernels.py, or your own. In lesson 2, a network learns its kernels.
 """
-from support import script  # as a script: holds back what TensorFlow prints while it loads
+from support import script  # comes first: in a script, it keeps TensorFlow quiet while that loads
 import math
 
 import numpy as np
@@ -23,10 +23,7 @@ CPU = tf.ConfigProto(device_count={'GPU': 0})  # for a single run, a GPU would t
 # ---- One kernel, one picture: the whole lesson in ten lines ------------------------------------------------
 
 def convolve(image, matrix):
-    """image [height, width], matrix [h, w] -> output of tf.nn.conv2d [height, width]; all are NumPy arrays.
-
-    `main` does the same with a picture and many kernels.
-    """
+    """image [height, width], matrix [h, w] -> output of tf.nn.conv2d [height, width]; all are NumPy arrays."""
     with tf.Graph().as_default():
         # First the graph: tensors, and the operations between them. Nothing is computed yet.
         images = tf.placeholder(tf.float32, [1, None, None, 1])  # batch, height, width, channels in
@@ -100,13 +97,10 @@ def filter_grey(images, matrices, stride, padding):
 
 
 def filter_rgb(images, matrices, stride, padding):
-    """One conv2d for each kernel: images [1, height, width, 3] -> {name: output [1, out_height, out_width, 3]}.
-
-    Each has a name scope, which TensorBoard's graph shows as a box of that name.
-    """
+    """One conv2d for each kernel: images [1, height, width, 3] -> {name: output [1, out_height, out_width, 3]}."""
     rgb_outputs = {}
     for name, matrix in matrices.items():
-        with tf.name_scope(name):
+        with tf.name_scope(name):  # in TensorBoard's graph, a box of this name
             rgb_outputs[name] = tf.nn.conv2d(images, kernels.rgb_kernel(matrix), [1, stride, stride, 1], padding)
     return rgb_outputs
 

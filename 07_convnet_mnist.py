@@ -14,7 +14,7 @@
 
 3,274,634 parameters, trained by Adam. About 99.0% of the test digits are read correctly after 1 epoch, 99.6% after 10.
 """
-from support import script  # as a script: holds back what TensorFlow prints while it loads
+from support import script  # comes first: in a script, it keeps TensorFlow quiet while that loads
 import tensorflow.compat.v1 as tf  # the functions of TensorFlow 1.x, on 1.15 and on 2.x
 
 import kernels

@@ -8,7 +8,7 @@ part of the batch; their sum is the gradient of the whole batch, by which Adam c
 exist once, for all towers. This is called synchronous data parallelism. With TF_CONFIG, towers are on several machines:
 see docs/devices.md.
 """
-from support import script  # as a script: holds back what TensorFlow prints while it loads
+from support import script  # comes first: in a script, it keeps TensorFlow quiet while that loads
 import importlib
 
 import tensorflow.compat.v1 as tf

@@ -82,9 +82,7 @@ def centre(matrix, height, width):
     """[h, w] -> [height, width]: the matrix in the middle of zeros."""
     h, w = matrix.shape
     top, left = (height - h) // 2, (width - w) // 2
-    centred = np.zeros([height, width], np.float32)
-    centred[top:top + h, left:left + w] = matrix
-    return centred
+    return np.pad(matrix, [(top, height - h - top), (left, width - w - left)], mode='constant')
 
 
 def filter_bank(height=5, width=5, in_channels=1, out_channels=32):
