@@ -16,7 +16,7 @@ from support import figures, outputs
 TEMPLATES = os.path.dirname(os.path.abspath(__file__))
 FILTERS_PAGE, NETWORK_PAGE = 'basic_filters.html', 'convnet_mnist.html'
 SCRIPTS = {FILTERS_PAGE: ['common.js', 'basic_filters.js'],
-           NETWORK_PAGE: ['common.js', 'read_digits.js', 'convnet_mnist.js']}
+           NETWORK_PAGE: ['common.js', 'network.js', 'read_digits.js', 'convnet_mnist.js']}
 
 
 def write_filters_page(folder, flags, picture):

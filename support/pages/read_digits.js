@@ -3,13 +3,13 @@
 // Returns the digits of a drawing, from left to right. The paper is white here, without lines and frames.
 function readDigits(context) {
   const {width, height} = context.canvas, bytes = context.getImageData(0, 0, width, height).data;
-  const ink = values(height, width, 1, (y, x) => 255 - bytes[4 * (width * y + x)]);
-  const counts = new Uint32Array(256);
-  for (const value of ink.array) counts[value]++;
+  const ink = values(height, width, 1), counts = new Uint32Array(256);
+  for (let i = 0; i < ink.array.length; i++) counts[ink.array[i] = 255 - bytes[4 * i]]++;
   let strongest = 255;  // of the 20 strongest the weakest
   for (let seen = counts[255]; seen < 20; seen += counts[strongest]) strongest--;
   if (strongest < 30) return [];
-  ink.array = ink.array.map(value => clamp(value / strongest * 2 - 0.7, 0, 1));
+  const strengths = range(256).map(value => clamp(value / strongest * 2 - 0.7, 0, 1));
+  ink.array = ink.array.map(value => strengths[value]);
   const shapes = pieces(ink), digits = group(shapes);
   if (shapes.length > 100 || digits.length > 12 || digits.some(numbers => numbers.length > 12) ||
       shapes.some(outer => shapes.some(inner => isWithin(inner, outer)))) return [];
@@ -83,10 +83,11 @@ function onlyPieces(ink, shapes) {
 // Twice the largest distance, in king's moves, from an ink pixel to one without.
 function thickness(ink) {
   const distances = values(ink.height + 2, ink.width + 2, 1, (y, x) => valueAt(ink, y - 1, x - 1) > 0.5 ? 1e9 : 0);
-  const {array, width} = distances, before = [-1, -width - 1, -width, 1 - width];
-  array.forEach((_, i) => { if (array[i]) array[i] = 1 + Math.min(...before.map(step => array[i + step])); });
-  for (let i = array.length - 1; i >= 0; i--)
-    if (array[i]) array[i] = Math.min(array[i], 1 + Math.min(...before.map(step => array[i - step])));
+  const {array, width} = distances;
+  const nearest = (i, step) => Math.min(array[i], 1 + Math.min(
+    array[i - step], array[i - step * (width - 1)], array[i - step * width], array[i - step * (width + 1)]));
+  for (let i = 0; i < array.length; i++) if (array[i]) array[i] = nearest(i, 1);
+  for (let i = array.length - 1; i >= 0; i--) if (array[i]) array[i] = nearest(i, -1);
   return 2 * array.reduce((a, b) => Math.max(a, b));
 }
 
@@ -98,19 +99,31 @@ function mnistForm(box) {
   const missing = Math.max(box.height, box.width) / 10 - 2 * sumOf(array) / edges;
   picture.array = array.map(value => Math.trunc(value * 255));
   for (const step of [1, width])  // the largest value around each pixel, along the rows, then along the columns
-    for (let widened = 0; widened < Math.round(missing / 2); widened++)
-      picture.array = picture.array.map((value, i, all) => Math.max(value, all[i - step] ?? 0, all[i + step] ?? 0));
+    for (let widened = 0; widened < Math.round(missing / 2); widened++) picture.array = widen(picture.array, step);
   const digit = cutOut(picture, 0), scale = 20 / Math.max(digit.height, digit.width);
   return centerByMass(resizeRows(resizeRows(digit, scale), scale));
 }
 
+// The largest of each value and of those one step before and behind it.
+function widen(array, step) {
+  const largest = array.slice();
+  for (let i = step; i < array.length; i++) {
+    largest[i] = Math.max(largest[i], array[i - step]);
+    largest[i - step] = Math.max(largest[i - step], array[i]);
+  }
+  return largest;
+}
+
 // The part of a picture in which values are above a limit.
 function cutOut(input, limit) {
-  const isInk = (y, x) => valueAt(input, y, x) > limit;
-  const rows = range(input.height).filter(y => range(input.width).some(x => isInk(y, x)));
-  const columns = range(input.width).filter(x => rows.some(y => isInk(y, x)));
-  return values(rows.at(-1) - rows[0] + 1, columns.at(-1) - columns[0] + 1, 1,
-                (y, x) => valueAt(input, rows[0] + y, columns[0] + x));
+  let [top, left, bottom, right] = [input.height, input.width, 0, 0];
+  for (let i = 0, y = 0; y < input.height; y++)
+    for (let x = 0; x < input.width; x++) {
+      if (!(input.array[i++] > limit)) continue;
+      [top, bottom] = [Math.min(top, y), y];
+      [left, right] = [Math.min(left, x), Math.max(right, x)];
+    }
+  return values(bottom - top + 1, right - left + 1, 1, (y, x) => valueAt(input, top + y, left + x));
 }
 
 // Resizes along the rows by Lanczos as Pillow does it; the result is rounded to whole numbers, and transposed.

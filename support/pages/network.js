@@ -1,0 +1,53 @@
+// ---- The arithmetic of the network, layer by layer ----
+
+const bytesOf = base64 => Uint8Array.from(atob(base64), character => character.charCodeAt(0));
+
+// Weights are whole numbers from -127 to 127, times one scale for each output channel.
+const layers = {};
+for (const [name, {shape, weights, scales, biases}] of Object.entries(data.layers)) {
+  const bytes = new Int8Array(bytesOf(weights).buffer);
+  layers[name] = {shape, biases, weights: Float32Array.from(bytes, (byte, i) => byte * scales[i % scales.length])};
+}
+
+const ACTIVATIONS = {relu: value => Math.max(value, 0), tanh: Math.tanh};
+const LAST = data.order.at(-1), before = name => data.order[data.order.indexOf(name) - 1] ?? 'image';
+
+// A fully connected layer is a convolution whose kernel is as large as its input.
+function layer(input, {shape, weights, biases}, activation) {
+  const output = shape.length === 4 ? conv2d(input, {shape, weights}) :
+    conv2d(input, {shape: [input.height, input.width, input.channels, shape[1]], weights}, 1, 'VALID');
+  const {array, channels} = output;
+  for (let i = 0; i < array.length; i++) array[i] = activation(array[i] + biases[i % channels]);
+  return output;
+}
+
+function pool(input) {
+  const {height, width, channels, array} = input;
+  return values(Math.ceil(height / 2), Math.ceil(width / 2), channels, (y, x, c) => {
+    let largest = -Infinity, sum = 0, count = 0;
+    for (let row = 2 * y; row < Math.min(2 * y + 2, height); row++)
+      for (let column = 2 * x; column < Math.min(2 * x + 2, width); column++, count++) {
+        const value = array[(row * width + column) * channels + c];
+        sum += value;
+        if (value > largest) largest = value;
+      }
+    return data.pooling === 'max' ? largest : sum / count;
+  });
+}
+
+// The four activations that become one by pooling; fewer at the border of an odd size.
+function fourOf(input, y, x, c) {
+  return [0, 1].filter(row => 2 * y + row < input.height).map(row =>
+    [0, 1].filter(column => 2 * x + column < input.width).map(column =>
+      valueAt(input, 2 * y + row, 2 * x + column, c)));
+}
+
+// All layers for an image of 28 x 28 pixels, 0 to 255.
+function inference(pixels) {
+  const found = {image: values(28, 28, 1, (y, x) => pixels[28 * y + x] / 255)};
+  for (const name of data.order)
+    found[name] = name in layers ?
+      layer(found[before(name)], layers[name], name === LAST ? value => value : ACTIVATIONS[data.activation]) :
+      pool(found[before(name)]);
+  return found;
+}
