@@ -164,13 +164,13 @@ def main(arguments=None):
             feed = {images: picture[np.newaxis]}
             grey_picture = session.run(grey, feed_dict=feed)[0]
             example = next(name for name in ['custom', 'blur'] + flags.kernels if name in matrices)
+            grey_value = session.run(grey_outputs[example], feed_dict=feed)[0, :, :, 0]
             pixel = explain_one_value('{} in grey'.format(example), grey_picture, matrices[example][:, :, np.newaxis],
-                                      session.run(grey_outputs[example], feed_dict=feed)[0, :, :, 0],
-                                      flags.stride, flags.padding)
+                                      grey_value, flags.stride, flags.padding)
             show_that_the_kernel_is_not_flipped()
+            red_value = session.run(operations['conv2d, mixing'], feed_dict=feed)[0, :, :, 0]
             explain_one_value('emboss to sepia in RGB, red channel out', picture,
-                              sepia_kernel(kernels.KERNELS['emboss'])[:, :, :, 0],
-                              session.run(operations['conv2d, mixing'], feed_dict=feed)[0, :, :, 0], 1, 'SAME')
+                              sepia_kernel(kernels.KERNELS['emboss'])[:, :, :, 0], red_value, 1, 'SAME')
             # One output at a time, when its turn to be drawn comes: all those of a photo would not fit into memory.
             values = ((kind, name, session.run(output, feed_dict=feed)[0])
                       for kind, outputs_of_kind in tensors.items() for name, output in outputs_of_kind.items())

@@ -113,7 +113,7 @@ def training(cross_entropy, learning_rate, variables=None):
     with tf.name_scope('train'):
         # Adam steps against the running mean of the gradients, divided by the root of their running mean square.
         optimizer = tf.train.AdamOptimizer(learning_rate)
-        return optimizer.minimize(cross_entropy, tf.train.get_or_create_global_step(), variables)
+        return optimizer.minimize(cross_entropy, global_step=tf.train.get_or_create_global_step(), var_list=variables)
 
 
 def moving_average(train_op, decay):
@@ -123,9 +123,9 @@ def moving_average(train_op, decay):
     average = d * average + (1 - d) * variable, with d = decay, but in step n at most (1 + n) / (10 + n).
     """
     with tf.name_scope('moving_average'):
-        ema = tf.train.ExponentialMovingAverage(decay, tf.train.get_global_step())  # makes the averages, and names them
+        ema = tf.train.ExponentialMovingAverage(decay, num_updates=tf.train.get_global_step())
         with tf.control_dependencies([train_op]):  # what is built here runs after train_op
-            return ema.apply(tf.trainable_variables()), ema
+            return ema.apply(tf.trainable_variables()), ema  # apply makes the averages; ema knows their names
 
 
 def evaluation(logits, labels):
@@ -162,9 +162,9 @@ def train(flags, data, build=build_network):
         tf.summary.scalar('cross_entropy', cross_entropy)
         summary_op = tf.summary.merge_all()
 
-    # Each session has its own values of the variables: one trains, the other restores their averages and evaluates.
+    # Two tf.Session, each with its own values of the variables: one trains, the other restores averages and evaluates.
     with devices.session(flags) as session, devices.session(flags) as evaluation_session, \
-            runs.open_run(session, flags, data) as run:
+            runs.open_run(session, flags, data) as run:  # ours: keeps what a Saver does not, such as the history
         writer = tf.summary.FileWriter(run.folders.graphs, session.graph)
         saver = tf.train.Saver(max_to_keep=3)                  # of all variables: weights, averages, Adam's, the step
         averages = tf.train.Saver(ema.variables_to_restore())  # puts the saved average of a weight into the weight
@@ -186,7 +186,7 @@ def train(flags, data, build=build_network):
                     writer.add_summary(summary, step)
                 if run.must_save():  # every 20 seconds, and when the user stops the program
                     saver.save(session, run.prefix, step)
-                    run.saved(step, writer)
+                    run.saved(step, writer)  # ends the program, if the user asked for it
             averages.restore(evaluation_session, saver.save(session, run.prefix, step))  # save returns the file's name
             accuracies = {}
             for name, dataset in ('validation', data.validation), ('test', data.test):

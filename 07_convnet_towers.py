@@ -30,7 +30,7 @@ def towers_on(tower_devices):
         for number, device in enumerate(tower_devices):
             part = slice(number, None, len(tower_devices))  # with 2 towers, images 0, 2, 4, ... and 1, 3, 5, ...
             with tf.name_scope('tower_{}'.format(number)):
-                tower_images, tower_labels = images[part], labels[part]  # here, so that only a part is sent
+                tower_images, tower_labels = images[part], labels[part]  # the device is sent this part alone
                 # The operations built within tf.device run on that device. The first tower creates the variables. In
                 # the others, with reuse=True, tf.get_variable returns the variable of that name that exists already,
                 # so that all towers share their weights; without, it would raise a ValueError. The scope that is open
@@ -38,7 +38,7 @@ def towers_on(tower_devices):
                 with tf.device(device), tf.variable_scope(tf.get_variable_scope(), reuse=number > 0):
                     logits = inference(tower_images, flags.seed + number)  # another dropout in each tower
                     losses.append(loss_of_part(logits, tower_labels, batch_size))
-                    # gate_gradients, as in minimize: all gradients of an operation are computed before one is used
+                    # gate_gradients, as in minimize: all gradients of an operation are there before any is applied
                     tower_gradients.append(tf.gradients(losses[-1], lesson2.learned_variables(flags.conv1),
                                                         gate_gradients=True))
         with tf.name_scope('sum'):

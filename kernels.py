@@ -51,7 +51,10 @@ def rgb_kernel(matrix):
 
 
 def depthwise_kernel(matrix, channels):
-    """[h, w] -> [h, w, channels, 1] for tf.nn.depthwise_conv2d: the matrix once for each channel in."""
+    """[h, w] -> [h, w, channels, 1], the matrix once for each channel in, for tf.nn.depthwise_conv2d.
+
+    There the last axis is the number of outputs for each channel in (the channel multiplier).
+    """
     return np.repeat(grey_kernel(matrix), channels, axis=2)
 
 

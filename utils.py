@@ -88,12 +88,13 @@ def bilinear_sample(images, y, x):
 
     Coordinates are clamped to the border."""
     count, height, width = images.shape
-    y, x = np.clip(y, 0, height - 1.001), np.clip(x, 0, width - 1.001)
+    y, x = np.clip(y, 0, height - 1.001), np.clip(x, 0, width - 1.001)  # a pixel follows below and right
     top, left = y.astype(np.int32), x.astype(np.int32)
     y, x = y - top.astype(np.float32), x - left.astype(np.float32)  # from here on the fractions
     corner = (top * width + left).astype(np.intp) + height * width * np.arange(count)[:, np.newaxis, np.newaxis]
     flat = images.ravel().astype(np.float32)
-    top_left, top_right, bottom_left, bottom_right = [  # all indices are valid; 'clip' skips the check
+    # The four corners are 0, 1, width and width + 1 places on in the flat array. mode='clip' only skips a check.
+    top_left, top_right, bottom_left, bottom_right = [
         flat[shift:].take(corner, mode='clip') for shift in (0, 1, width, width + 1)]
     above = top_left + (top_right - top_left) * x
     below = bottom_left + (bottom_right - bottom_left) * x

@@ -25,7 +25,7 @@ function find(root, selector, found) {  // in shadow roots, too
 }
 return find(document, arguments[0], []).filter(each => each.getBoundingClientRect().width > 0)'''
 TIDY = '''
-const [annotations, shapes, operations] = arguments;
+const [annotations, shapes, operations, boxes] = arguments;
 annotations.forEach(each => { each.style.display = 'none'; });  // labels of boxes set aside, which overlap
 for (const label of shapes) {  // upright, beside the arrow
   const path = label.previousElementSibling, {x, y} = path.getPointAtLength(path.getTotalLength() / 2);
@@ -33,7 +33,8 @@ for (const label of shapes) {  // upright, beside the arrow
   label.style.fontSize = '5px';
   for (const [name, value] of Object.entries({x, y, dx: 4, dy: 2})) label.setAttribute(name, value);
 }
-for (const label of operations) label.setAttribute('dx', -20);  // away from the arrows'''
+for (const label of operations) label.setAttribute('dx', -20);  // away from the arrows
+for (const box of boxes) box.style.fill = '#eee';  // its colours stand for structure, and say nothing here'''
 
 
 @pytest.fixture(scope='module')
@@ -95,7 +96,7 @@ def screenshot(request, browser):
         if folder:
             time.sleep(2)  # until its animations end
             browser.execute_script(TIDY, *[browser.execute_script(FIND, selector) for selector in (
-                'g.annotation', 'g.edge text', 'g.op text')])
+                'g.annotation', 'g.edge text', 'g.op text', 'g.node rect')])
             picture = Image.open(io.BytesIO(browser.get_screenshot_as_png()))
             pixels = picture.width / browser.execute_script('return innerWidth')
             edges = browser.execute_script(FIND, 'path.edgeline')

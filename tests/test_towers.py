@@ -57,8 +57,8 @@ def test_the_towers_gradients_add_up_to_those_of_the_whole_batch(lesson2, lesson
         def __init__(self, learning_rate):
             pass
 
-        def minimize(self, loss, global_step, variables):
-            return tf.gradients(loss, variables)
+        def minimize(self, loss, global_step, var_list):
+            return tf.gradients(loss, var_list)
 
         def apply_gradients(self, gradients_and_variables, global_step):
             return [gradient for gradient, _ in gradients_and_variables]

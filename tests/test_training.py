@@ -670,9 +670,14 @@ def test_what_separable_conv2d_cannot_do(lesson2, capfd, tmp_path, monkeypatch):
     """The lines of docs/try_this.md print what their comment says, and draw its pictures."""
     snippet, _ = re.findall('```python\n(.*?)```', open(os.path.join(ROOT, 'docs', 'try_this.md')).read(), re.DOTALL)
     monkeypatch.chdir(tmp_path)
+    names = {}
     with lesson2.tf.Graph().as_default():
-        exec(snippet, {})
-    assert capfd.readouterr().out == re.search('# green: (.*)', snippet).group(1).replace(', ', '\n') + '\n'
+        exec(snippet, names)
+    assert capfd.readouterr().out == re.search('# red: (.*)', snippet).group(1).replace(', ', '\n') + '\n'
+    red = names['kernel'][:, :, 0].reshape(9, 3)  # the nearest product of a matrix and three numbers is the SVD's
+    distance = np.linalg.norm(red - names['depthwise'][:, :, 0].reshape(9, 1) * names['pointwise'][0, 0, 0])
+    assert distance == pytest.approx(np.linalg.norm(np.linalg.svd(red)[1][1:]), rel=1e-5) and distance > 1
+    assert not names['kernel'][:, :, 1:].any()
     for name in 'conv2d.png', 'separable_conv2d.png':
         drawn, in_docs = [np.asarray(Image.open(path), int) for path in (name, os.path.join(ROOT, 'docs', name))]
         assert np.abs(drawn - in_docs).max() <= 1
