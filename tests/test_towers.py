@@ -354,17 +354,17 @@ def test_a_port_in_use(start, addresses):
 
 @pytest.mark.parametrize('text, complaint', [
     ('{', 'expected {"cluster"'), ('[]', 'expected {"cluster"'), ('{"cluster": {}}', 'expected {"cluster"'),
-    ('{"cluster": {"worker": ["a:1", "b:1"]}, "task": {"type": "worker", "index": 2}}', 'expected'),
-    ('{"cluster": {"worker": ["a:1", "b:1"]}, "task": {"type": "worker", "index": "0"}}', 'expected'),
-    ('{"cluster": {"worker": ["a:1", "a:1"]}, "task": {"type": "worker", "index": 0}}', 'expected'),
+    ('{"cluster": {"worker": ["a:1", "b:1"]}, "task": {"type": "worker", "index": 2}}', 'expected {"cluster"'),
+    ('{"cluster": {"worker": ["a:1", "b:1"]}, "task": {"type": "worker", "index": "0"}}', 'expected {"cluster"'),
+    ('{"cluster": {"worker": ["a:1", "a:1"]}, "task": {"type": "worker", "index": 0}}', 'expected {"cluster"'),
     ('{"cluster": {"worker": ["a:1", "b:1"]}, "task": {"type": "worker", "index": true}}', 'expected {"cluster"'),
     ('{"cluster": {"worker": ["a:1", "b:1"]}, "task": {"type": "worker", "index": 1.0}}', 'expected {"cluster"'),
     ('{"cluster": {"worker": ["a:1", "b:65536"]}, "task": {"type": "worker", "index": 0}}', 'expected {"cluster"'),
     ('{"cluster": {"worker": ["a:1", "b:0"]}, "task": {"type": "worker", "index": 0}}', 'expected {"cluster"'),
     ('{"cluster": {"worker": ["localhost:1", "a..b:1"]}, "task": {"type": "worker", "index": 0}}',
      'a..b:1 cannot be found'),
-    ('{"cluster": {"worker": ["a", "b"]}, "task": {"type": "worker", "index": 0}}', 'expected'),
-    ('{"cluster": {"worker": ["a:1"], "ps": ["b:1"]}, "task": {"type": "worker", "index": 0}}', 'expected'),
+    ('{"cluster": {"worker": ["a", "b"]}, "task": {"type": "worker", "index": 0}}', 'expected {"cluster"'),
+    ('{"cluster": {"worker": ["a:1"], "ps": ["b:1"]}, "task": {"type": "worker", "index": 0}}', 'expected {"cluster"'),
     ('{"cluster": {"worker": ["localhost:1", "b.invalid:1"]}, "task": {"type": "worker", "index": 0}}',
      'b.invalid:1 cannot be found')])
 def test_a_wrong_tf_config(lesson, lesson3, monkeypatch, text, complaint):
