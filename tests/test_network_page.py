@@ -8,12 +8,14 @@ import types
 
 import numpy as np
 import pytest
+import scipy.signal
 from PIL import Image, ImageDraw
 
 from selenium import webdriver
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
+import kernels
 import own_digits
 import utils
 from conftest import LAYERS, ROOT, prefixes
@@ -121,6 +123,24 @@ def test_a_unit_names_what_has_the_largest_effects(page, name, inputs):
     value = page.execute_script('return valueAt(network[arguments[0]], 0, 0, 3)', name)
     assert value == pytest.approx(float(result) if name == 'softmax_linear' else max(float(result), 0), abs=2e-4)
     assert frames(page)[inputs] and page.find_elements(By.CSS_SELECTOR, '#lines path') != [] or name != 'fc'
+
+
+def test_hand_coded_kernels_take_the_place_of_the_learned_ones(page, mnist):
+    """Judged by SciPy. The layers after them stay those of the network."""
+    before = page.execute_script('choose("conv1", 20, 10, 3); return Array.from(network.pool1.array)')
+    page.find_element(By.ID, 'handCoded').click()
+    found = page.execute_script('return Array.from(network["hand-coded"].array)')
+    image, bank = mnist.test.images[0] / 255, kernels.filter_bank()[:, :, 0]
+    expected = np.stack([scipy.signal.correlate2d(image, bank[:, :, k], mode='same') for k in range(32)], axis=2)
+    np.testing.assert_allclose(np.reshape(found, [28, 28, 32]), expected.clip(0), atol=1e-6)
+    assert page.execute_script('return Array.from(network.pool1.array)') == before
+    assert text(page, 'arithmetic').startswith('hand-coded, channel 3, row 20, column 10')
+    shown = [page.find_element(By.ID, name).is_displayed() for name in ('conv1', 'hand-coded')]
+    page.execute_script('start({handCoded: true, chosen: {name: "hand-coded", y: 5, x: 6, channel: 7}})')  # an address
+    assert shown == [False, True] and text(page, 'arithmetic').startswith('hand-coded, channel 7, row 5, column 6')
+    page.find_element(By.ID, 'handCoded').click()
+    shown = [page.find_element(By.ID, name).is_displayed() for name in ('conv1', 'hand-coded')]
+    assert shown == [True, False] and text(page, 'arithmetic').startswith('conv1, channel 7, row 5, column 6')
 
 
 # ---- Judged by --predict ----

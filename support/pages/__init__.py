@@ -48,7 +48,7 @@ def write_network_page(run, results):
         print('{}: not written, for the page cannot compute this network'.format(outputs.printable(path)))
         return
     outputs.write_whole(path, render(NETWORK_PAGE, {
-        'order': order, 'activation': activation, 'pooling': pooling,
+        'order': order, 'activation': activation, 'pooling': pooling, 'handCoded': hand_coded(results),
         'layers': {layer: quantized(results.weights[layer + '/weights'], results.weights[layer + '/biases'])
                    for layer in order if layer + '/weights' in results.weights},
         'digits': [digit(test, index) for index in range(min(20, len(test.labels)))],
@@ -107,6 +107,13 @@ def quantized(weights, biases):
     scales = np.maximum(np.abs(weights).reshape(-1, weights.shape[-1]).max(axis=0), 1e-9) / 127
     return {'shape': weights.shape, 'weights': base64_text(np.round(weights / scales).astype(np.int8)),
             'scales': scales.tolist(), 'biases': biases.tolist()}
+
+
+def hand_coded(results):
+    """Hand-coded kernels in the shape of the first convolution's, as nested lists, or None if they do not fit."""
+    weights = [results.weights.get(name + '/weights', np.zeros(0)) for name in results.activations]
+    shapes = [each.shape for each in weights if each.ndim == 4]
+    return kernels.filter_bank(*shapes[0]).tolist() if shapes and min(shapes[0][:2]) >= 3 else None
 
 
 def digit(dataset, index):

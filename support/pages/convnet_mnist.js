@@ -1,7 +1,10 @@
 // ---- What is shown ----
 
 const isImage = name => network[name].height > 1;
-const firstConv = data.order.find(name => layers[name]?.shape.length === 4);
+const FIGURES = ['image', ...data.order.slice(0, -1)].flatMap(name =>
+  name === firstConv && HAND in layers ? [name, HAND] : [name]);
+const figureOf = name => at(name).closest('figure');
+const hasKernels = name => name === firstConv || name === HAND;  // each channel is shown beside its kernel
 let network;        // the values of each layer
 let shown = '';     // whose they are: 'Your drawing', ...
 let chosen = null;  // {name, y, x, channel}: the activation that is explained
@@ -12,7 +15,7 @@ function titleOf(name) {
   const sizes = isImage(name) ? `${channels} channels of ${height} x ${width}` : `${channels} units`;
   const how = !(name in layers) ? `the ${data.pooling === 'max' ? 'largest' : 'mean'} of each 2 x 2` :
     !isImage(name) ? `each sees all of ${before(name)}` :
-      name === firstConv ? 'each beside its kernel' : `sums over ${before(name)}'s ${input.channels}`;
+      hasKernels(name) ? 'each beside its kernel' : `sums over ${before(name)}'s ${input.channels}`;
   return `${name}: ${sizes}, ${how}`;
 }
 
@@ -24,8 +27,8 @@ function kernelOf({shape: [h, w, channelsIn, channels], weights}, c, k) {
 // A layer's channels are tiles of its canvas, in pixels; those of the first have the kernel to their left.
 function tileOf(name) {
   const {height, width, channels} = network[name];
-  const gap = isImage(name) && name !== 'image' ? 3 : 0, offset = name === firstConv ? width + 1 : 0;
-  const columns = name === 'image' ? 1 : name === firstConv ? 4 : isImage(name) ? 8 : Math.ceil(Math.sqrt(channels));
+  const gap = isImage(name) && name !== 'image' ? 3 : 0, offset = hasKernels(name) ? width + 1 : 0;
+  const columns = name === 'image' ? 1 : hasKernels(name) ? 4 : isImage(name) ? 8 : Math.ceil(Math.sqrt(channels));
   return {height: height + gap, width: offset + width + gap, offset, columns};
 }
 
@@ -49,7 +52,7 @@ function showLayer(name) {
   const image = new ImageData(canvas.width, canvas.height), pixels = new Uint32Array(image.data.buffer);
   for (let channel = 0; channel < layer.channels; channel++) {
     const corner = Math.floor(channel / columns) * height * canvas.width + channel % columns * width;
-    const kernel = name === firstConv && kernelOf(layers[name], 0, channel);
+    const kernel = hasKernels(name) && kernelOf(layers[name], 0, channel);
     const largest = kernel && Math.max(...kernel.flat().map(Math.abs), 1e-9);
     for (let y = 0; y < layer.height; y++)
       for (let x = 0; x < layer.width; x++) {
@@ -60,7 +63,7 @@ function showLayer(name) {
       }
   }
   canvas.getContext('2d').putImageData(image, 0, 0);
-  canvas.closest('figure').firstChild.textContent = titleOf(name);
+  figureOf(name).firstChild.textContent = titleOf(name);
 }
 
 function softmaxOf(logits) {
@@ -89,7 +92,7 @@ function read(pixels, name, ...others) {
     `<span>${logits[digit].toFixed(3)}</span><span>${exponentials[digit].toExponential(2)}</span>` +
     `<span>${value.toFixed(4)}</span><progress value="${value}" aria-label="probability of ${digit}"></progress>`
   ).join('');
-  ['image', ...data.order.slice(0, -1)].forEach(showLayer);
+  FIGURES.filter(name => !figureOf(name).hidden).forEach(showLayer);
   if (chosen && !isKept) chosen = strongestOf(chosen.name);
   explain();
   showGuide();
@@ -108,7 +111,7 @@ function showLines() {
   const box = at('lines').getBoundingClientRect();
   const [from, to] = [at(before(chosen.name)), at(chosen.name)].map(canvas => canvas?.nextElementSibling);
   const corners = ({left, right, top, bottom}) => [[left, top], [right, top], [right, bottom], [left, bottom]];
-  at('lines').innerHTML = !from || !to || from.hidden || to.hidden ? '' :
+  at('lines').innerHTML = [from, to].some(frame => !frame?.getClientRects().length) ? '' :
     corners(from.getBoundingClientRect()).map(([x, y], i) => {
       const [x2, y2] = corners(to.getBoundingClientRect())[i];
       return `<path d="M${x - box.left},${y - box.top} L${x2 - box.left},${y2 - box.top}" stroke="#ffb000"/>`;
@@ -188,7 +191,7 @@ function choose(name, y, x, channel) {
   chosen = {name, y: clamp(y, 0, height - 1), x: clamp(x, 0, width - 1), channel: clamp(channel, 0, channels - 1)};
   explain();
 }
-for (const name of ['image', ...data.order.slice(0, -1)]) {
+for (const name of FIGURES) {
   at('layers').insertAdjacentHTML('beforeend', `<figure><figcaption></figcaption><div class="framed">` +
     `<canvas id="${name}" aria-label="${titleOf(name)}. Arrow keys move, Page Up and Page Down change the channel.">` +
     '</canvas><i hidden></i></div></figure>');
@@ -203,6 +206,21 @@ for (const name of ['image', ...data.order.slice(0, -1)]) {
     else choose(name, 0, 0, from.channel + columns + rows * tileOf(name).columns + channels);
   });
 }
+
+// Shows the hand-coded kernels in the place of the learned ones, or these again.
+function compare(isHandCoded) {
+  at('handCoded').checked = isHandCoded;
+  at('handCoded').parentNode.hidden = !(HAND in layers);
+  if (!(HAND in layers)) return;
+  const [away, name] = isHandCoded ? [firstConv, HAND] : [HAND, firstConv];
+  figureOf(away).hidden = true;
+  figureOf(name).hidden = false;
+  showLayer(name);
+  const {y, x, channel} = chosen?.name === away ? chosen : strongestOf(name);
+  choose(name, y, x, channel);
+}
+
+at('handCoded').onchange = ({target}) => compare(target.checked);
 at('bars').onclick = ({target}) => target.dataset.digit && choose(LAST, 0, 0, Number(target.dataset.digit));
 window.onresize = explain;
 
@@ -278,6 +296,7 @@ const showGuide = guideThrough([
   ['drawing', 'Draw a digit. The network that you have trained reads it at once.'],
   ['image', 'This is what it sees: 28 x 28 pixels, the digit in the middle.'],
   [firstConv ?? data.order[0], 'Each tile is one learned kernel, and what it makes of the image. Point at one.'],
+  ['handCoded', 'Here you can put the hand-coded kernels in their place, and compare.'],
   ['layers', 'The lines lead to what an activation is computed from.'],
   ['arithmetic', 'Here is its arithmetic. Arrow keys move, Page Up and Page Down change the channel.'],
   ['bars', 'The ten logits, their exponentials, and the probabilities. A click on a digit shows what spoke for it.'],
@@ -286,14 +305,15 @@ const showGuide = guideThrough([
   ' Done: it is unsure.', () => keepState());
 
 function keepState() {
-  keepInAddress(() => ({shown, chosen, guide: showGuide(), pixels: btoa(String.fromCharCode(
-    ...[...network.image.array].map(value => Math.round(255 * value))))}));
+  keepInAddress(() => ({shown, chosen, guide: showGuide(), handCoded: at('handCoded').checked || undefined,
+    pixels: btoa(String.fromCharCode(...[...network.image.array].map(value => Math.round(255 * value))))}));
 }
 
 function start(state) {
   clear();
   chosen = null;
   read(bytesOf(state.pixels ?? data.digits[0].pixels), state.shown || `Test digit, a ${data.digits[0].label}`);
+  compare(Boolean(state.handCoded));
   const {name, y, x, channel} = state.chosen?.name in network ? state.chosen : strongestOf(data.order[0]);
   choose(name, y, x, channel);
   showGuide(state.guide ?? 0);

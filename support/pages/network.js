@@ -10,6 +10,13 @@ for (const [name, {shape, weights, scales, biases}] of Object.entries(data.layer
 }
 
 const ACTIVATIONS = {relu: value => Math.max(value, 0), tanh: Math.tanh};
+const HAND = 'hand-coded';  // a layer beside the network's, with the kernels of kernels.py
+const firstConv = data.order.find(name => layers[name]?.shape.length === 4);
+if (data.handCoded) {
+  const weights = Float32Array.from(data.handCoded.flat(3)), shape = layers[firstConv].shape;
+  layers[HAND] = {shape, weights, biases: Array(shape[3]).fill(0)};
+}
+
 const LAST = data.order.at(-1), before = name => data.order[data.order.indexOf(name) - 1] ?? 'image';
 
 // A fully connected layer is a convolution whose kernel is as large as its input.
@@ -49,5 +56,6 @@ function inference(pixels) {
     found[name] = name in layers ?
       layer(found[before(name)], layers[name], name === LAST ? value => value : ACTIVATIONS[data.activation]) :
       pool(found[before(name)]);
+  if (HAND in layers) found[HAND] = layer(found.image, layers[HAND], ACTIVATIONS[data.activation]);
   return found;
 }
