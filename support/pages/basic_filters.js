@@ -45,8 +45,8 @@ function update() {
   at('resultSize').textContent = `${formula(input.height, h)} = ${output.height} high, ` +
     `${formula(input.width, w)} = ${output.width} wide` + (stride > 1 ? ', shown enlarged' : '');
   at('scale').className = isZeroSum ? 'scaled' : '';
-  at('scale').textContent = isZeroSum ? 'Scaled, for the kernel sums to 0: black is -1 or less, grey 0, white 1 or more.' :
-    'Black is 0 or less, white 1 or more.';
+  at('scale').textContent = isZeroSum ? 'Scaled, as the kernel sums to 0: black -1 or less, grey 0, white 1 or more' :
+    'Black is 0 or less, white 1 or more';
   draw(at('picture'), input);
   brightness = isZeroSum ? value => 0.5 + 0.5 * value : value => value;
   filled = Infinity;
