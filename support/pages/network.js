@@ -56,6 +56,8 @@ function inference(pixels) {
     found[name] = name in layers ?
       layer(found[before(name)], layers[name], name === LAST ? value => value : ACTIVATIONS[data.activation]) :
       pool(found[before(name)]);
-  if (HAND in layers) found[HAND] = layer(found.image, layers[HAND], ACTIVATIONS[data.activation]);
+  let compared;  // computed when it is looked at
+  if (HAND in layers) Object.defineProperty(found, HAND, {
+    get: () => compared ??= layer(found.image, layers[HAND], ACTIVATIONS[data.activation])});
   return found;
 }

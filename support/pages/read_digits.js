@@ -9,7 +9,7 @@ function readDigits(context) {
   for (let seen = counts[255]; seen < 20; seen += counts[strongest]) strongest--;
   if (strongest < 30) return [];
   const strengths = range(256).map(value => clamp(value / strongest * 2 - 0.7, 0, 1));
-  ink.array = ink.array.map(value => strengths[value]);
+  for (let i = 0; i < ink.array.length; i++) ink.array[i] = strengths[ink.array[i]];
   const shapes = pieces(ink), digits = group(shapes);
   if (shapes.length > 100 || digits.length > 12 || digits.some(numbers => numbers.length > 12) ||
       shapes.some(outer => shapes.some(inner => isWithin(inner, outer)))) return [];
@@ -94,9 +94,12 @@ function thickness(ink) {
 function mnistForm(box) {
   const picture = values(box.height + 40, box.width + 40, 1, (y, x) => valueAt(box, y - 20, x - 20));
   const {array, width} = picture;
-  const edges = sumOf(array.map((value, i) =>  // around the digit are zeros, so that no row runs into the next
-    Math.abs(value - (array[i - 1] ?? 0)) + Math.abs(value - (array[i - width] ?? 0))));
-  const missing = Math.max(box.height, box.width) / 10 - 2 * sumOf(array) / edges;
+  let edges = 0, area = 0;
+  for (let i = width; i < array.length; i++) {  // around the digit are zeros, so that no row runs into the next
+    edges += Math.abs(array[i] - array[i - 1]) + Math.abs(array[i] - array[i - width]);
+    area += array[i];
+  }
+  const missing = Math.max(box.height, box.width) / 10 - 2 * area / edges;
   picture.array = array.map(value => Math.trunc(value * 255));
   for (const step of [1, width])  // the largest value around each pixel, along the rows, then along the columns
     for (let widened = 0; widened < Math.round(missing / 2); widened++) picture.array = widen(picture.array, step);
