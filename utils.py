@@ -1,6 +1,7 @@
 """What the lessons do with data: MNIST, pictures, augmentation, batches."""
 import collections
 import concurrent.futures
+import contextlib
 import functools
 import gzip
 import hashlib
@@ -122,18 +123,8 @@ def read_image(path, smallest=(1, 1), most_pixels=math.inf):
     white, and 16 bits keep their precision. With more than most_pixels it is made smaller. Raises UserError for
     anything else, and below the smallest (height, width).
     """
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter('ignore')  # about harmless damage, for example in EXIF data
-            warnings.simplefilter('error', Image.DecompressionBombWarning)
-            image = Image.open(path)
-            pixels = image.width * image.height
-            if pixels > most_that_fit() and most_pixels == math.inf:
-                raise UserError('{}: {:.0f} megapixels do not fit into the memory, {:.0f} do; leave out --full-size'
-                                .format(path, pixels / 1e6, most_that_fit() / 1e6))
-            scale = min((most_pixels / pixels) ** 0.5, 1)
-            image.draft(image.mode, [int(side * scale) for side in image.size])  # JPEG decodes to half, a quarter, ...
-            image = ImageOps.exif_transpose(image)  # also loads it
+    with picture_errors(path):
+        image = open_picture(path, most_pixels)
         if image.height < smallest[0] or image.width < smallest[1]:
             raise UserError('{}: {} x {} pixels are too few for a kernel of {} x {}; use --padding SAME'.format(
                 path, image.height, image.width, *smallest))
@@ -148,6 +139,23 @@ def read_image(path, smallest=(1, 1), most_pixels=math.inf):
         picture = np.asarray(shrunk(image.convert('RGB'), most_pixels), np.float32)
         picture /= 255
         return picture
+
+
+def shrunk(image, most_pixels):
+    """A Pillow image of the same shape with at most most_pixels; one that has no more stays as it is."""
+    scale = (most_pixels / (image.width * image.height)) ** 0.5
+    if scale >= 1:
+        return image
+    return image.resize([max(1, int(side * scale)) for side in image.size], Image.LANCZOS, reducing_gap=3)
+
+
+# ---- Files: is each what its name says? --------------------------------------------------------
+
+@contextlib.contextmanager
+def picture_errors(path):
+    """Turns whatever goes wrong with a picture into a UserError."""
+    try:
+        yield
     except UserError:
         raise
     except FileNotFoundError:
@@ -161,12 +169,19 @@ def read_image(path, smallest=(1, 1), most_pixels=math.inf):
         raise UserError('{}: expected a whole picture; it cannot be read ({})'.format(path, reason))
 
 
-def shrunk(image, most_pixels):
-    """A Pillow image of the same shape with at most most_pixels; one that has no more stays as it is."""
-    scale = (most_pixels / (image.width * image.height)) ** 0.5
-    if scale >= 1:
-        return image
-    return image.resize([max(1, int(side * scale)) for side in image.size], Image.LANCZOS, reducing_gap=3)
+def open_picture(path, most_pixels):
+    """Returns a Pillow image, loaded, and rotated as its EXIF data say. Raises UserError if it is too large."""
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore')  # about harmless damage, for example in EXIF data
+        warnings.simplefilter('error', Image.DecompressionBombWarning)
+        image = Image.open(path)
+        pixels = image.width * image.height
+        if pixels > most_that_fit() and most_pixels == math.inf:
+            raise UserError('{}: {:.0f} megapixels do not fit into the memory, {:.0f} do; leave out --full-size'
+                            .format(path, pixels / 1e6, most_that_fit() / 1e6))
+        scale = min((most_pixels / pixels) ** 0.5, 1)
+        image.draft(image.mode, [int(side * scale) for side in image.size])  # JPEG decodes to half, a quarter, ...
+        return ImageOps.exif_transpose(image)
 
 
 def most_that_fit():
@@ -176,8 +191,6 @@ def most_that_fit():
     except (AttributeError, ValueError):  # Windows does not say
         return math.inf
 
-
-# ---- Files: is each what its name says? --------------------------------------------------------
 
 def read_images_and_labels(directory, name, image_size):
     """Reads the images and labels of 'train' or 't10k', and checks that they belong together."""
