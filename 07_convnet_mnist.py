@@ -162,14 +162,15 @@ def train(flags, data, build=build_network):
         tf.summary.scalar('cross_entropy', cross_entropy)
         summary_op = tf.summary.merge_all()
 
-    # Two tf.Session, each with its own values of the variables: one trains, the other restores averages and evaluates.
-    with devices.session(flags) as session, devices.session(flags) as evaluation_session, \
+    # Each session has its own values of the variables: one trains, the other restores their averages and evaluates.
+    target, config = flags.target, devices.session_config(flags)  # target '': this process, not a cluster
+    with tf.Session(target, config=config) as session, tf.Session(target, config=config) as evaluation_session, \
             runs.open_run(session, flags, data) as run:  # ours: keeps what a Saver does not, such as the history
         writer = tf.summary.FileWriter(run.folders.graphs, session.graph)
         saver = tf.train.Saver(max_to_keep=3)                  # of all variables: weights, averages, Adam's, the step
         averages = tf.train.Saver(ema.variables_to_restore())  # puts the saved average of a weight into the weight
         session.run(tf.global_variables_initializer())
-        checkpoint = run.newest_checkpoint(writer)
+        checkpoint = run.newest_checkpoint(writer)  # also marks in TensorBoard's log where the run goes on
         if checkpoint:
             saver.restore(session, checkpoint)
         step = session.run(tf.train.get_global_step())  # training steps so far
@@ -177,9 +178,8 @@ def train(flags, data, build=build_network):
             batches = utils.batches(data.train, flags.batch_size, flags.augment, flags.seed, epoch,
                                     start_batch=step % run.steps_per_epoch)  # 0, unless this epoch is continued
             for image_batch, label_batch in run.progress(epoch, utils.prefetch(batches)):
-                _, loss_value, summary = session.run(
-                    [train_op, cross_entropy, summary_op],
-                    feed_dict={images: image_batch, labels: label_batch, keep_prob: flags.keep_prob})
+                feed = {images: image_batch, labels: label_batch, keep_prob: flags.keep_prob}
+                _, loss_value, summary = session.run([train_op, cross_entropy, summary_op], feed_dict=feed)
                 step += 1
                 run.add_loss(loss_value, len(label_batch), step)
                 if step % 10 == 0:
@@ -217,8 +217,8 @@ def predict(flags):
     images = tf.placeholder(tf.uint8, [None, IMAGE_SIZE, IMAGE_SIZE])
     probabilities = tf.nn.softmax(inference(images, keep_prob=1.0))
     ema = tf.train.ExponentialMovingAverage(0)  # for the names of the averages alone: its decay does not matter
-    with digits.read_pictures(flags.predict, IMAGE_SIZE) as (names, pictures), devices.session(flags) as session, \
-            runs.trained_checkpoint(flags) as checkpoint:
+    with digits.read_pictures(flags.predict, IMAGE_SIZE) as (names, pictures), \
+            tf.Session(config=devices.session_config(flags)) as session, runs.trained_checkpoint(flags) as checkpoint:
         tf.train.Saver(ema.variables_to_restore()).restore(session, checkpoint)
         probability_values = session.run(probabilities, feed_dict={images: pictures})
         tables.print_predictions(names, probability_values)

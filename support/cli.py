@@ -69,7 +69,7 @@ def parse_towers_flags(docstring, arguments=None):
 
 def convnet_parser(docstring):
     parser = ArgumentParser(docstring)
-    parser.set_defaults(towers=1, remote_session=None)
+    parser.set_defaults(towers=1, target='')
     add = parser.add_argument
     add('--epochs', type=bounded(int, 1), default=10, metavar='N',
         help='train until every training image was seen N times, earlier runs included (default: %(default)s)')

@@ -63,7 +63,8 @@ def is_listening(address):
 
 
 def start_server(cluster, flags):
-    config = devices.session_config(flags.device, flags.bf16)
+    config = devices.session_config(flags)
+    config.isolate_session_state = False  # the mailboxes are shared
     config.device_count['CPU'] = -(-flags.towers // len(cluster.addresses))
     config.inter_op_parallelism_threads = 1 + config.device_count['CPU']  # one answers while the towers compute
     try:
@@ -134,8 +135,7 @@ def chief(cluster, flags):
     server = start_server(cluster, flags)
     workers = list(enumerate(cluster.addresses))[1:]
     wait_for_workers(workers, flags.wait)
-    # A session that is not closed, for that would wait for the other machines; the process ends soon anyway.
-    flags.remote_session = lambda config: tf.Session(server.target, config=config).as_default()
+    flags.target = server.target
     try:
         tell(server.target, workers, HELLO)
         check_devices(server.target, devices.tower_devices(cluster.addresses, flags))

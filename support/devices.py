@@ -12,20 +12,6 @@ def gpus():
     return tf.config.experimental.list_physical_devices('GPU')
 
 
-def session(flags):
-    """Returns a tf.Session for the flags; remote_session: None, or what returns one on several machines.
-
-    Raises UserError for a device that is not there, or that has no bfloat16.
-    """
-    if flags.bf16 and flags.device != 'cpu' and gpus():
-        raise utils.UserError('--bf16: TensorFlow has it for CPUs only; leave it out, or add --device cpu')
-    config = session_config(flags.device, flags.bf16)
-    config.device_count['CPU'] = flags.towers  # one logical CPU for each tower
-    config.inter_op_parallelism_threads = flags.towers
-    config.isolate_session_state = True  # each session has its own values of the variables, on servers, too
-    return (flags.remote_session or tf.Session)(config=config)
-
-
 def tower_devices(addresses, flags):
     """Returns the device of each tower: the GPUs, or else logical CPUs, of one machine after the other in turn.
 
@@ -56,19 +42,23 @@ def training_devices(session, flags):
             for number, task, job in found[:flags.towers]]
 
 
-def session_config(device='auto', bf16=False):
-    """Returns a tf.ConfigProto for --device auto, cpu or gpu, and for bfloat16 where it is supported.
+def session_config(flags):
+    """Returns a tf.ConfigProto for the flags.
 
-    Raises UserError for gpu on a machine without one.
+    Raises UserError for --device gpu on a machine without one, and for --bf16 on a GPU.
     """
-    if device == 'gpu' and not gpus():
+    if flags.device == 'gpu' and not gpus():
         raise utils.UserError('--device gpu: TensorFlow finds no GPU here; use --device auto or cpu')
-    config = tf.ConfigProto(inter_op_parallelism_threads=1,  # one op at a time, each on all cores: fastest here
-                            allow_soft_placement=True)
-    config.gpu_options.allow_growth = True  # only as much GPU memory as is needed
-    if device == 'cpu':
+    if flags.bf16 and flags.device != 'cpu' and gpus():
+        raise utils.UserError('--bf16: TensorFlow has it for CPUs only; leave it out, or add --device cpu')
+    config = tf.ConfigProto(inter_op_parallelism_threads=flags.towers,  # one op at a time in each tower, on all cores:
+                            allow_soft_placement=True,                  # fastest here
+                            isolate_session_state=True)  # each session has its own variables, on servers, too
+    config.device_count['CPU'] = flags.towers  # one logical CPU for each tower
+    config.gpu_options.allow_growth = True     # only as much GPU memory as is needed
+    if flags.device == 'cpu':
         config.device_count['GPU'] = 0
-    if bf16 and can_use_bfloat16():
+    if flags.bf16 and can_use_bfloat16():
         config.graph_options.rewrite_options.auto_mixed_precision_onednn_bfloat16 = 1  # ON
     return config
 

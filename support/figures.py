@@ -346,9 +346,9 @@ def plot_activations(image, conv1_kernels, layers):
             tiles = np.concatenate([left[:, rows_of][:, :, columns_of], space, tiles], axis=2)
             title, columns = '{}: {} kernels, each beside its activation'.format(name, count), 4
         show_tiles(figure.add_subplot(grid[1 + index]), title, tiles, columns, gap=max(2, height // 9))
-    figure.text(0.02, 0.02, 'Kernels: white is positive, grey 0, black negative. Activations: black is 0; white are the '
-                            'strongest 5% of the positive ones;\nweak ones are brightened (square root). Grey where there '
-                            'is no ink: a positive bias.', fontsize=9)
+    figure.text(0.02, 0.02, 'Kernels: white is positive, grey 0, black negative. Activations: black is 0; white are '
+                            'the strongest 5% of the positive ones;\nweak ones are brightened (square root). '
+                            'Grey where there is no ink: a positive bias.', fontsize=9)
     return figure
 
 

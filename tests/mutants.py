@@ -84,7 +84,7 @@ FAULTS = [  # name, file, text, replacement; file of tests, which of them (as py
      'each_kind'),
     ('colours are averaged', DIGITS, 'np.sqrt(np.square(difference).mean(axis=0))', 'np.abs(difference.mean(axis=0))',
      'own_digits', 'do_not_matter'),
-    ('the page compares the learned kernels with themselves', 'support/pages/network.js', 'layer(found.image, layers[HAND]',
+    ('learned kernels compared with themselves', 'support/pages/network.js', 'layer(found.image, layers[HAND]',
      'layer(found.image, layers[firstConv]', 'network_page', 'hand_coded'),
     # The network and its training
     ('dropout not divided by keep_prob', L2, '(tf.cast(kept, tf.float32) / keep_prob)', 'tf.cast(kept, tf.float32)',

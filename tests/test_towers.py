@@ -64,7 +64,7 @@ def test_the_towers_gradients_add_up_to_those_of_the_whole_batch(lesson2, lesson
             return [gradient for gradient, _ in gradients_and_variables]
 
     monkeypatch.setattr(tf.train, 'AdamOptimizer', Gradients)
-    with tf.Graph().as_default(), devices.session(flags) as session:
+    with tf.Graph().as_default(), tf.Session(config=devices.session_config(flags)) as session:
         images, labels = tf.placeholder(tf.uint8, [None, 28, 28]), tf.placeholder(tf.int32, [None])
         one = lesson2.build_network(flags, images, labels, 1.0)
         with tf.variable_scope(tf.get_variable_scope(), reuse=True):
@@ -106,7 +106,7 @@ def test_each_tower_is_on_its_device_and_all_share_the_variables_of_the_first(le
 def test_towers_drop_different_units(lesson2, lesson3):
     tf = lesson2.tf
     flags = cli.parse_towers_flags('', ['--towers', '2'])
-    with tf.Graph().as_default() as graph, devices.session(flags) as session:
+    with tf.Graph().as_default() as graph, tf.Session(config=devices.session_config(flags)) as session:
         lesson3.towers_on(['/CPU:0', '/CPU:1'])(
             flags, tf.zeros([8, 28, 28], tf.uint8), tf.zeros([8], tf.int32), tf.constant(0.5))
         masks = [graph.get_tensor_by_name('tower_{}/dropout/Less:0'.format(number)) for number in (0, 1)]
@@ -118,11 +118,8 @@ def test_towers_drop_different_units(lesson2, lesson3):
 def test_towers_run_in_parallel(lesson2):
     """Each tower has a thread of its own for its operations, and each session its own values of the variables."""
     flags = cli.parse_towers_flags('', ['--towers', '3'])
-    found = []
-    flags.remote_session = lambda config: found.append(config)
-    devices.session(flags)
-    assert found[0].inter_op_parallelism_threads == found[0].device_count['CPU'] == 3
-    assert found[0].isolate_session_state
+    config = devices.session_config(flags)
+    assert config.inter_op_parallelism_threads == config.device_count['CPU'] == 3 and config.isolate_session_state
 
 
 def test_two_towers_stop_and_go_on_and_their_number_is_a_setting(lesson, lesson2, lesson3, tmp_path, small):

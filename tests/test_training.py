@@ -615,7 +615,7 @@ def test_help_shows_every_flag_and_default(convnet):
     result = convnet('--help')
     shown = ' '.join(result.stdout.split())
     defaults = vars(cli.parse_convnet_flags('', []))
-    del defaults['towers'], defaults['remote_session']  # for lesson 3
+    del defaults['towers'], defaults['target']  # for lesson 3
     for name, value in defaults.items():
         help_text = shown.split(' --' + name.replace('_', '-') + ' ')[-1].split(' --')[0]
         if isinstance(value, (int, float)) and not isinstance(value, bool):

@@ -23,7 +23,7 @@ def main(options):
     layers = lesson.tables.layers()
     trace = tf.RunOptions(trace_level=tf.RunOptions.FULL_TRACE)
     microseconds = collections.Counter()
-    with lesson.devices.session(flags) as session:
+    with tf.Session(config=lesson.devices.session_config(flags)) as session:
         session.run(tf.global_variables_initializer())
         feed = {images: train.images[:flags.batch_size], labels: train.labels[:flags.batch_size]}
         for step in range(options.steps + 10):

@@ -40,7 +40,7 @@ def ours(precision, batch_size, steps):
     _, cross_entropy, train_op = lesson.build_network(flags, images, labels, keep_prob)
     train_op, _ = lesson.moving_average(train_op, flags.ema_decay)
     summary_op = tf.summary.scalar('cross_entropy', cross_entropy)
-    session = lesson.devices.session(flags)
+    session = tf.Session(config=lesson.devices.session_config(flags))
     session.run(tf.global_variables_initializer())
     runs.SECONDS_BETWEEN_SAVES = float('inf')  # or each turn would begin with one, the others' turns being so long
     with contextlib.redirect_stdout(sys.stderr):

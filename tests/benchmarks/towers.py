@@ -37,7 +37,7 @@ def prepare(stack, towers, machines, cores, batch_size):
     with tf.device(devices[0]):
         images, labels = tf.placeholder(tf.uint8, [None, 28, 28]), tf.placeholder(tf.int32, [None])
         _, cross_entropy, train_op = lesson3.towers_on(devices)(flags, images, labels, flags.keep_prob)
-        session = stack.enter_context(lesson3.devices.session(flags))
+        session = stack.enter_context(tf.Session(flags.target, config=lesson3.devices.session_config(flags)))
         session.run(tf.global_variables_initializer())
     feed = {images: digits.images[:batch_size], labels: digits.labels[:batch_size]}
     return lambda count: [session.run([train_op, cross_entropy], feed) for _ in range(count)]
