@@ -19,6 +19,7 @@ K, U = 'kernels.py', 'utils.py'
 CHECKPOINTS, RUN, LOGS = 'support/checkpoints.py', 'support/runs.py', 'support/event_logs.py'
 FIGURES, TABLES, OUTPUTS, CLI = 'support/figures.py', 'support/tables.py', 'support/outputs.py', 'support/cli.py'
 CLUSTER, DEVICES, DIGITS = 'support/cluster.py', 'support/devices.py', 'support/digits.py'
+NETWORK, READ = 'support/pages/network.js', 'support/pages/read_digits.js'
 
 FAULTS = [  # name, file, text, replacement; file of tests, which of them (as pytest -k takes it)
     # Kernels
@@ -84,8 +85,14 @@ FAULTS = [  # name, file, text, replacement; file of tests, which of them (as py
      'each_kind'),
     ('colours are averaged', DIGITS, 'np.sqrt(np.square(difference).mean(axis=0))', 'np.abs(difference.mean(axis=0))',
      'own_digits', 'do_not_matter'),
-    ('learned kernels compared with themselves', 'support/pages/network.js', 'layer(found.image, layers[HAND]',
+    ('learned kernels compared with themselves', NETWORK, 'layer(found.image, layers[HAND]',
      'layer(found.image, layers[firstConv]', 'network_page', 'hand_coded'),
+    ('pooling takes the smallest', NETWORK, 'if (value > largest)', 'if (value < largest)', 'network_page',
+     'every_layer'),
+    ('a drawing cut at its last row', READ, 'Math.max(right, x)', 'x', 'network_page', 'drawings_become'),
+    ('strokes widened to one side', READ, '    largest[i - step] = Math.max(largest[i - step], array[i]);\n', '',
+     'network_page', 'drawings_become'),
+    ('rotated as the camera lay', U, 'return ImageOps.exif_transpose(image)', 'return image', 'basic_filters', 'exif'),
     # The network and its training
     ('dropout not divided by keep_prob', L2, '(tf.cast(kept, tf.float32) / keep_prob)', 'tf.cast(kept, tf.float32)',
      'convnet', 'dropout'),
@@ -152,6 +159,8 @@ FAULTS = [  # name, file, text, replacement; file of tests, which of them (as py
     ('towers learn hand-coded kernels', L3, 'zip(gradients, lesson2.learned_variables(flags.conv1))',
      "zip(gradients, lesson2.learned_variables('learned'))", 'towers', 'one_tower'),
     # The device of each tower
+    ('sessions share their variables', DEVICES, 'isolate_session_state=True', 'isolate_session_state=False', 'towers',
+     'parallel'),
     ('the machine of a tower', DEVICES, "'/job:worker/task:{}'.format(tower % machines)",
      "'/job:worker/task:{}'.format(tower // machines)", 'towers', 'its_device or processes_give'),
     ('the CPU of a tower', DEVICES, "'CPU:{}'.format(tower // machines)", "'CPU:{}'.format(0)", 'towers',
