@@ -77,7 +77,7 @@ FAULTS = [  # name, file, text, replacement; file of tests, which of them (as py
      '(side - 1) / 2', 'own_digits', 'photo or form'),
     ('specks are digits', DIGITS, 'if bottom - top > 0.4 * tallest]', ']', 'own_digits', 'each_kind'),
     ('frames are ink', DIGITS, 'for number, box in list(boxes.items())[:MOST_DIGITS]:', 'for number, box in []:',
-     'own_digits', 'do_not_matter'),
+     'own_digits', 'each_kind'),
     ('lines of ruled paper stay', DIGITS, '    remove_lines(ink)\n', '', 'own_digits', 'each_kind'),
     ('a texture is read', DIGITS, 'np.median(ink) > 0.15 * strongest', 'False', 'own_digits', 'each_kind'),
     ('a hand is read', DIGITS, 'THICKEST = 0.4 ', 'THICKEST = 4 ', 'own_digits', 'each_kind'),
