@@ -170,7 +170,7 @@ def train(flags, data, build=build_network):
         saver = tf.train.Saver(max_to_keep=3)                  # of all variables: weights, averages, Adam's, the step
         averages = tf.train.Saver(ema.variables_to_restore())  # puts the saved average of a weight into the weight
         session.run(tf.global_variables_initializer())
-        checkpoint = run.newest_checkpoint(writer)  # also marks in TensorBoard's log where the run goes on
+        checkpoint = run.newest_checkpoint(writer)  # before restore: it keeps the initial weights for a figure
         if checkpoint:
             saver.restore(session, checkpoint)
         step = session.run(tf.train.get_global_step())  # training steps so far
@@ -195,7 +195,7 @@ def train(flags, data, build=build_network):
                 writer.add_summary(tf.Summary(value=[value]), step)
             writer.add_summary(figures.histograms(evaluation_session, {images: data.validation.images[:100]}), step)
             run.end_epoch(epoch, accuracies, step, writer)
-        averages.restore(evaluation_session, '{}-{}'.format(run.prefix, step))
+        averages.restore(evaluation_session, '{}-{}'.format(run.prefix, step))  # again, for no epoch may have been left
         results = runs.results(evaluation_session, images, tf.nn.softmax(logits), data.test)
         writer.add_summary(figures.plot_results(run, results), step)
         pages.write_network_page(run, results)

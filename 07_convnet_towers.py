@@ -38,7 +38,7 @@ def towers_on(tower_devices):
                 with tf.device(device), tf.variable_scope(tf.get_variable_scope(), reuse=number > 0):
                     logits = inference(tower_images, flags.seed + number)  # another dropout in each tower
                     losses.append(loss_of_part(logits, tower_labels, batch_size))
-                    # gate_gradients, as in minimize: all gradients of an operation are there before any is applied
+                    # gate_gradients, as in minimize: all gradients of an operation are computed before any is used
                     tower_gradients.append(tf.gradients(losses[-1], lesson2.learned_variables(flags.conv1),
                                                         gate_gradients=True))
         with tf.name_scope('sum'):

@@ -307,7 +307,7 @@ def plot_results(run, results):
 
 def plot_kernels(name, before, after):
     """A layer's kernels [h, w, in, out] before and after training, of the first channel in, beside hand-coded ones."""
-    footnote = 'White: positive. Grey: 0. Black: negative. Each kernel is scaled by itself, and keeps its place.'
+    footnote = 'White: positive. Grey: 0. Black: negative. Each is scaled by itself. Equal places: the same kernel.'
     panels = {name + ' before training': before, name + ' after training': after}
     if np.array_equal(before, after):
         panels = {name + ', not trained': after}

@@ -334,6 +334,26 @@ def test_a_quick_page_that_asks_for_nothing(page, page_path):
         fetch('data:text/plain,x').then(() => done(false), () => done(true))''')
 
 
+def test_a_test_digit_is_in_the_field_until_the_first_stroke_and_a_sent_drawing_stays(page):
+    """Judged by what is dark there, in a grid of 28 x 28."""
+    dark = """const bytes = drawing.getImageData(0, 0, 280, 280).data, centre = i => 10 * i + 5;
+        return Array.from({length: 784}, (_, i) =>
+            bytes[4 * (280 * centre(Math.floor(i / 28)) + centre(i % 28))] < 128)"""
+    stroke = """at('drawing').setPointerCapture = () => {};
+        const box = at('drawing').getBoundingClientRect();
+        for (const type of ['pointerdown', 'pointerup'])
+          at('drawing').dispatchEvent(new PointerEvent(type,
+            {pointerId: 7, clientX: box.left + 5, clientY: box.top + 5}))"""
+    page.execute_script('document.querySelector("#digits button").click()')
+    digit = page.execute_script('return Array.from(bytesOf(data.digits[0].pixels), value => value > 128)')
+    assert np.mean(np.array(page.execute_script(dark)) == digit) > 0.98 and np.sum(digit) > 40
+    page.execute_script(stroke)
+    assert 0 < np.sum(page.execute_script(dark)) <= 4
+    page.execute_script('start({pixels: data.digits[0].pixels, shown: "Your drawing"})')
+    page.execute_script(stroke)
+    assert np.sum(page.execute_script(dark)) > 40
+
+
 def test_pictures_with_one_channel(page):
     """What is drawn of conv1: to the left of each activation its kernel, orange above 0 and blue below."""
     url = page.execute_script('return at("conv1").toDataURL()')

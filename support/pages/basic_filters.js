@@ -26,6 +26,7 @@ function kernelOf(rows, channels, wrong) {
 
 function update() {
   const {kernel, wrong, stride, padding, input} = settings();
+  at('stride').ariaInvalid = stride !== Number(at('stride').value);
   const [h, w] = [kernel.length, kernel[0].length];
   if (padding === 'VALID' && (h > input.height || w > input.width)) {
     at('padding').value = 'SAME';
@@ -51,7 +52,8 @@ function update() {
   brightness = isZeroSum ? value => 0.5 + 0.5 * value : value => value;
   filled = Infinity;
   draw(at('result'), output, brightness);
-  at('result').animate?.([{opacity: 0.4}, {opacity: 1}], {duration: isStill() ? 0 : 300});
+  const isTyping = document.activeElement.matches('input');  // or dragging: no transition then
+  at('result').animate?.([{opacity: 0.4}, {opacity: 1}], {duration: isStill() || isTyping ? 0 : 300});
   showCode();
   chooseCentre(centre.row, centre.column);
 }
@@ -269,7 +271,7 @@ function play(isPlaying) {
 }
 
 at('play').onclick = () => {
-  if (pixel.row * output.width + pixel.column >= output.width * output.height - 1) choosePixel(0, 0);
+  if (filled >= output.width * output.height) choosePixel(0, 0);
   play(at('play').ariaPressed !== 'true');
 };
 at('step').onclick = () => {

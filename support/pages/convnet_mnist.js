@@ -227,10 +227,21 @@ window.onresize = explain;
 const drawing = at('drawing').getContext('2d', {willReadFrequently: true});
 let nextFrame;  // in which the drawing is read: at most once for each frame
 let pen;        // the pointer that draws; others are ignored
+let isTestDigit;  // in the field for drawing
 
 function clear() {
   Object.assign(drawing, {fillStyle: 'white', lineCap: 'round', lineJoin: 'round'});
   drawing.fillRect(0, 0, 280, 280);
+  isTestDigit = false;
+}
+
+// Shows an image of 28 x 28 pixels, 0 to 255, in the field for drawing; the first stroke replaces a test digit.
+function paint(pixels, name) {
+  const small = document.createElement('canvas');
+  draw(small, values(28, 28, 1, (y, x) => 1 - pixels[28 * y + x] / 255));
+  clear();
+  drawing.drawImage(small, 0, 0, 280, 280);
+  isTestDigit = name !== 'Your drawing';
 }
 
 function stroke(event) {
@@ -256,6 +267,7 @@ function readDrawing() {
 at('drawing').onpointerdown = event => {
   if (pen !== undefined) return;
   pen = event.pointerId;
+  if (isTestDigit) clear();
   at('drawing').setPointerCapture(pen);
   drawing.beginPath();
   stroke(event);
@@ -284,7 +296,7 @@ for (const {pixels, label, read: mistake} of [...data.digits, ...data.mistakes])
   button.ariaLabel = isRight ? name : `${label} as ${mistake}: ${name}, read as ${mistake}`;
   draw(button.firstChild, values(28, 28, 1, (y, x) => 1 - bytes[28 * y + x] / 255));
   button.onclick = () => {
-    clear();
+    paint(bytes, name);
     read(bytes, name);
   };
   at(isRight ? 'digits' : 'mistakes').append(button);
@@ -310,9 +322,10 @@ function keepState() {
 }
 
 function start(state) {
-  clear();
+  const pixels = bytesOf(state.pixels ?? data.digits[0].pixels);
+  paint(pixels, state.shown);
   chosen = null;
-  read(bytesOf(state.pixels ?? data.digits[0].pixels), state.shown || `Test digit, a ${data.digits[0].label}`);
+  read(pixels, state.shown || `Test digit, a ${data.digits[0].label}`);
   compare(Boolean(state.handCoded));
   const {name, y, x, channel} = state.chosen?.name in network ? state.chosen : strongestOf(data.order[0]);
   choose(name, y, x, channel);
