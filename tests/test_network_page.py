@@ -275,7 +275,7 @@ def test_conv2_names_the_channels_with_the_largest_effect_up_or_down(page):
 def test_pooling_shows_the_largest_of_four_and_keys_move(page):
     canvas = page.find_element(By.ID, 'conv2')
     canvas.send_keys(Keys.ARROW_DOWN, Keys.ARROW_RIGHT, Keys.PAGE_DOWN)
-    assert text(page, 'arithmetic').startswith('conv2, channel 1, row 1, column 1 ')
+    assert text(page, 'arithmetic').startswith('conv2, channel 1, row 1, column 1\n')
     page.execute_script('chosen = {name: "pool1", y: 5, x: 6, channel: 2}; explain()')
     assert frames(page) == {'conv1': [10, 2 * 60 + 29 + 12, 2, 2], 'pool1': [5, 2 * 17 + 6, 1, 1]}
     assert numbers(page, 'four').max() == value_at(page, 'pool1', 5, 6, 2)
@@ -286,7 +286,7 @@ def test_pointing_in_a_narrow_window_touching_and_choosing(page, network, mnist)
     canvas = page.find_element(By.ID, 'pool1')
     page.execute_script('arguments[0].scrollIntoView()', canvas)
     touch(page, canvas, [((2 * 17 + 4.5) / (8 * 17), (17 + 3.5) / (4 * 17))])
-    assert re.match('pool1, channel 10, row [34], column [45] ', text(page, 'arithmetic'))
+    assert re.match('pool1, channel 10, row [34], column [45]\n', text(page, 'arithmetic'))
     drawing = page.find_element(By.ID, 'drawing')
     page.execute_script('clear(); arguments[0].scrollIntoView()', drawing)
     touch(page, drawing, [(.2, .2), (.5, .2), (.8, .2), (.6, .5), (.4, .9)])

@@ -7,6 +7,7 @@ let output;   // what conv2d makes of the picture
 let pixel;    // {row, column}: the output pixel that is explained
 let centre;   // {row, column} of the picture, under the kernel's centre, which a change of stride or padding keeps
 let filled;   // how many outputs are shown while the kernel slides; later Infinity
+let brightness;  // of a value of the output, from 0 to 1
 
 // ---- What the controls say ----
 
@@ -57,8 +58,6 @@ function update() {
   showCode();
   chooseCentre(centre.row, centre.column);
 }
-
-let brightness;  // of a value of the output, from 0 to 1
 
 // What the weights say about the output.
 function words(kernel, sum, isZeroSum) {
@@ -201,18 +200,20 @@ for (const canvas of [at('picture'), at('result')])  // a place in the picture i
   listen(canvas, (y, x) => {
     choosePixel(Math.floor(y / canvas.height * output.height), Math.floor(x / canvas.width * output.width));
   }, (rows, columns) => choosePixel(pixel.row + rows, pixel.column + columns));
+const weightOf = ({dataset}) => matrix[dataset.y][dataset.x];
+at('editor').onfocusout = ({target}) => target.ariaInvalid === 'true' && show(target, weightOf(target));
 at('editor').oninput = ({target}) => setWeight(target, numberOf(target.value));
 at('editor').onkeydown = event => {
   const step = {ArrowUp: 1, ArrowDown: -1}[event.key];
   if (!step) return;
   event.preventDefault();
-  show(event.target, (numberOf(event.target.value) || 0) + step * (event.shiftKey ? 1 : 0.1));
+  show(event.target, weightOf(event.target) + step * (event.shiftKey ? 1 : 0.1));
 };
 let drag;  // {y, value}: where a drag up or down began, and the weight then
 at('editor').onpointerdown = ({target, pointerId, clientY}) => {
   if (!target.matches('input')) return;
   target.setPointerCapture(pointerId);
-  drag = {y: clientY, value: numberOf(target.value) || 0};
+  drag = {y: clientY, value: weightOf(target)};
 };
 at('editor').onpointermove = ({target, buttons, clientY}) => {
   const up = drag?.y - clientY;
@@ -338,8 +339,7 @@ const allKernels = {...data.kernels, ...data.custom};
 at('rows').innerHTML = at('columns').innerHTML = range(7).map(i => `<option>${i + 1}</option>`).join('');
 at('kernels').innerHTML = [...Object.keys(allKernels), 'your own'].map(name => `<option>${name}</option>`).join('');
 const first = Object.keys(data.custom)[0] ?? ('edge' in allKernels ? 'edge' : Object.keys(allKernels)[0]);
-const image = new Image();
-image.src = data.image;
+const image = Object.assign(new Image(), {src: data.image});
 const showLesson = state => setPicture(image, data.image_name).then(() => start(state));
 image.decode().then(() => showLesson(stateInAddress()));
 at('reset').onclick = () => {

@@ -126,8 +126,8 @@ function explain() {
   const place = isImage(name) ? `channel ${channel}, row ${y}, column ${x}` : `unit ${channel}`;
   const explanation = !(name in layers) ? explainPooling : isImage(name) ? explainConvolution : explainUnit;
   const [words, numbers] = explanation(chosen, network[before(name)], valueAt(network[name], y, x, channel).toFixed(4));
-  at('arithmetic').innerHTML =
-    `<div><h2>${name}, ${place} <small>(counted from 0; rounded)</small></h2>${words}</div><div>${numbers}</div>`;
+  at('words').innerHTML = `<h2>${name}, ${place}</h2>${words}`;
+  at('numbers').innerHTML = numbers;
   showLines();
   keepState();
 }
@@ -164,7 +164,7 @@ function explainPooling({name, y, x, channel}, input, value) {
   const four = fourOf(input, y, x, channel);
   frameIn(before(name), 2 * y, 2 * x, channel, four.length, four[0].length);
   return [`<p><b>${value}</b> is the ${data.pooling === 'max' ? 'largest' : 'mean'} of these activations of ` +
-    `${before(name)}.</p>`, matrixTable('', four, 'four')];
+    `${before(name)}.</p>`, matrixTable(`activations of ${before(name)}`, four, 'four')];
 }
 
 function explainConvolution({name, y, x, channel}, input, value) {
@@ -283,7 +283,7 @@ at('clear').onclick = () => {
   for (const canvas of document.querySelectorAll('#layers canvas'))
     canvas.getContext('2d').clearRect(0, 0, canvas.width, canvas.height);
   for (const each of document.querySelectorAll('.framed i')) each.hidden = true;
-  for (const id of ['bars', 'arithmetic', 'lines']) at(id).innerHTML = '';
+  for (const id of ['bars', 'words', 'numbers', 'lines']) at(id).innerHTML = '';
   shown = '';  // nothing is explained
   at('answer').textContent = 'Draw a digit, or choose one.';
 };
