@@ -51,9 +51,9 @@ def session_config(flags):
         raise utils.UserError('--device gpu: TensorFlow finds no GPU here; use --device auto or cpu')
     if flags.bf16 and flags.device != 'cpu' and gpus():
         raise utils.UserError('--bf16: TensorFlow has it for CPUs only; leave it out, or add --device cpu')
-    config = tf.ConfigProto(inter_op_parallelism_threads=flags.towers,  # one op at a time in each tower, on all cores:
-                            allow_soft_placement=True,                  # fastest here
-                            isolate_session_state=True)  # each session has its own variables, on servers, too
+    config = tf.ConfigProto(allow_soft_placement=True)
+    config.isolate_session_state = True  # each session has its own values of the variables, on servers, too
+    config.inter_op_parallelism_threads = flags.towers  # each tower: one operation at a time, on all cores, is fastest
     config.device_count['CPU'] = flags.towers  # one logical CPU for each tower
     config.gpu_options.allow_growth = True     # only as much GPU memory as is needed
     if flags.device == 'cpu':

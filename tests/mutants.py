@@ -159,7 +159,7 @@ FAULTS = [  # name, file, text, replacement; file of tests, which of them (as py
     ('towers learn hand-coded kernels', L3, 'zip(gradients, lesson2.learned_variables(flags.conv1))',
      "zip(gradients, lesson2.learned_variables('learned'))", 'towers', 'one_tower'),
     # The device of each tower
-    ('sessions share their variables', DEVICES, 'isolate_session_state=True', 'isolate_session_state=False', 'towers',
+    ('sessions share their variables', DEVICES, 'isolate_session_state = True', 'isolate_session_state = False', 'towers',
      'parallel'),
     ('the machine of a tower', DEVICES, "'/job:worker/task:{}'.format(tower % machines)",
      "'/job:worker/task:{}'.format(tower // machines)", 'towers', 'its_device or processes_give'),

@@ -191,7 +191,9 @@ def test_the_arithmetic_adds_up_and_zeros_stand_beyond_the_border(page):
     assert [each.text for each in headings] == ['red patch', 'green patch', 'blue patch']
     red, green, blue = ['{:.6f}'.format(value) for value in output(page)[20, 30]]
     assert text(page, 'total') == 'Red becomes {}, green {}, blue {}.'.format(red, green, blue)
+    assert 'weights sum to 1: flat areas keep their brightness' in text(page, 'words')
     page.find_element(By.ID, 'wrong').click()
+    assert 'weights, three times over, sum to 3: flat areas become brighter' in text(page, 'words')
     assert text(page, 'total') == 'Red, green and blue become {} + {} + {} = {:.6f}.'.format(
         red, green, blue, output(page)[20, 30, 0])
 
@@ -277,6 +279,16 @@ def test_a_weight_is_what_a_person_means(page, typed, value):
     found = page.execute_script('return matrix[1][1]')
     assert found == value or (typed == '-' and found != 0)  # not a number yet: the weight before stays
     assert (cell(page, 1, 1).get_attribute('aria-invalid') == 'true') == (typed == '-')
+    cell(page, 1, 1).send_keys(Keys.TAB)  # what is no number becomes the weight again
+    assert cell(page, 1, 1).get_attribute('aria-invalid') != 'true'
+    assert float(cell(page, 1, 1).get_attribute('value').replace(',', '.') or 0) == pytest.approx(found)
+
+
+@pytest.mark.parametrize('typed, used', [('2', 2), ('0', 1), ('1.5', 2), ('900', 900)])
+def test_a_stride_that_is_none_is_marked(page, typed, used):
+    choose(page, 'stride', typed)
+    assert '/ {})'.format(used) in text(page, 'resultSize')
+    assert (page.find_element(By.ID, 'stride').get_attribute('aria-invalid') == 'true') == (typed != str(used))
 
 
 def test_weights_change_by_dragging_and_by_keys(page):

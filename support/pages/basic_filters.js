@@ -40,7 +40,7 @@ function update() {
   at('wrong').disabled = input.channels === 1;
   const sum = sumOf(kernel), isZeroSum = Math.abs(sum) <= 1e-5 * sumOf(kernel.flat().map(Math.abs));
   at('sum').textContent = Number(sum.toPrecision(6));
-  at('words').textContent = words(kernel, sum, isZeroSum);
+  at('words').textContent = words(kernel, wrong ? 3 * sum : sum, isZeroSum, wrong);
   at('divide').hidden = isZeroSum || Math.abs(sum - 1) < 1e-5;
   const formula = (length, k) => `ceil(${padding === 'SAME' ? length : `(${length} - ${k} + 1)`} / ${stride})`;
   at('pictureSize').textContent = `${input.height} high, ${input.width} wide`;
@@ -60,11 +60,11 @@ function update() {
 }
 
 // What the weights say about the output.
-function words(kernel, sum, isZeroSum) {
-  const count = kernel.length * kernel[0].length, text = [];
-  if (isZeroSum) text.push(`These ${count} weights sum to 0: flat areas become 0, shown grey.`);
-  else if (Math.abs(sum - 1) < 1e-5) text.push(`These ${count} weights sum to 1: flat areas keep their brightness.`);
-  else text.push(`These ${count} weights sum to ${Number(sum.toPrecision(4))}: flat areas become ` +
+function words(kernel, sum, isZeroSum, wrong) {
+  const text = [], weights = `These ${kernel.flat().length} weights${wrong ? ', three times over,' : ''} sum to`;
+  if (isZeroSum) text.push(`${weights} 0: flat areas become 0, shown grey.`);
+  else if (Math.abs(sum - 1) < 1e-5) text.push(`${weights} 1: flat areas keep their brightness.`);
+  else text.push(`${weights} ${Number(sum.toPrecision(4))}: flat areas become ` +
                  (sum > 1 ? 'brighter.' : sum > 0 ? 'darker.' : 'negative, shown black.'));
   const sumWhere = isMeant => Math.sign(Math.round(1e6 * sumOf(kernel.map((row, y) =>
     row.map((weight, x) => isMeant((kernel.length - 1) / 2 - y, (row.length - 1) / 2 - x) ? weight : 0)))));
@@ -201,7 +201,7 @@ for (const canvas of [at('picture'), at('result')])  // a place in the picture i
     choosePixel(Math.floor(y / canvas.height * output.height), Math.floor(x / canvas.width * output.width));
   }, (rows, columns) => choosePixel(pixel.row + rows, pixel.column + columns));
 const weightOf = ({dataset}) => matrix[dataset.y][dataset.x];
-at('editor').onfocusout = ({target}) => target.ariaInvalid === 'true' && show(target, weightOf(target));
+at('editor').addEventListener('focusout', ({target: cell}) => cell.ariaInvalid === 'true' && show(cell, weightOf(cell)));
 at('editor').oninput = ({target}) => setWeight(target, numberOf(target.value));
 at('editor').onkeydown = event => {
   const step = {ArrowUp: 1, ArrowDown: -1}[event.key];

@@ -308,7 +308,7 @@ const showGuide = guideThrough([
   ['drawing', 'Draw a digit. The network that you have trained reads it at once.'],
   ['image', 'This is what it sees: 28 x 28 pixels, the digit in the middle.'],
   [firstConv ?? data.order[0], 'Each tile is one learned kernel, and what it makes of the image. Point at one.'],
-  ['handCoded', 'Here you can put the hand-coded kernels in their place, and compare.'],
+  ...HAND in layers ? [['handCoded', 'Here you can put the hand-coded kernels in their place, and compare.']] : [],
   ['layers', 'The lines lead to what an activation is computed from.'],
   ['arithmetic', 'Here is its arithmetic. Arrow keys move, Page Up and Page Down change the channel.'],
   ['bars', 'The ten logits, their exponentials, and the probabilities. A click on a digit shows what spoke for it.'],
