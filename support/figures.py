@@ -307,8 +307,8 @@ def plot_results(run, results):
 
 def plot_kernels(name, before, after):
     """A layer's kernels [h, w, in, out] before and after training, of the first channel in, beside hand-coded ones."""
-    footnote = 'White: positive. Grey: 0. Black: negative. Each is scaled by itself. Equal places: the same kernel.'
-    panels = {name + ' before training': before, name + ' after training': after}
+    footnote = 'White: positive. Grey: 0. Black: negative. Each kernel is scaled by itself.'
+    panels = {name + ' before training': before, name + ' after training, in the same places': after}
     if np.array_equal(before, after):
         panels = {name + ', not trained': after}
     if min(before.shape[:2]) >= 3:

@@ -307,7 +307,7 @@ def test_the_training_curve_shows_the_history_beside_the_lecture_s(lesson2):
 def test_kernels_are_shown_upright_before_and_after_and_beside_the_hand_coded(lesson2):
     before, after = np.random.RandomState(0).normal(size=[2, 5, 5, 1, 32])
     axes = {each.get_title(loc='left'): each for each in figures.plot_kernels('conv1', before, after).axes}
-    for title, values in (('conv1 before training', before), ('conv1 after training', after),
+    for title, values in (('conv1 before training', before), ('conv1 after training, in the same places', after),
                           ('hand-coded', kernels.filter_bank(5, 5, 1, 32))):
         tiles = np.asarray(axes[title].images[0].get_array())
         for number in 0, 9:  # in rows of eight, a pixel apart: the tenth is the second of the second row

@@ -200,8 +200,8 @@ for (const canvas of [at('picture'), at('result')])  // a place in the picture i
   listen(canvas, (y, x) => {
     choosePixel(Math.floor(y / canvas.height * output.height), Math.floor(x / canvas.width * output.width));
   }, (rows, columns) => choosePixel(pixel.row + rows, pixel.column + columns));
-const weightOf = ({dataset}) => matrix[dataset.y][dataset.x];
-at('editor').addEventListener('focusout', ({target: cell}) => cell.ariaInvalid === 'true' && show(cell, weightOf(cell)));
+const weightOf = ({dataset}) => matrix[dataset.y][dataset.x], isInvalid = ({ariaInvalid}) => ariaInvalid === 'true';
+at('editor').addEventListener('focusout', ({target}) => isInvalid(target) && show(target, weightOf(target)));
 at('editor').oninput = ({target}) => setWeight(target, numberOf(target.value));
 at('editor').onkeydown = event => {
   const step = {ArrowUp: 1, ArrowDown: -1}[event.key];
