@@ -15,8 +15,8 @@ from support import figures, outputs
 
 TEMPLATES = os.path.dirname(os.path.abspath(__file__))
 FILTERS_PAGE, NETWORK_PAGE = 'basic_filters.html', 'convnet_mnist.html'
-SCRIPTS = {FILTERS_PAGE: ['common.js', 'basic_filters.js'],
-           NETWORK_PAGE: ['common.js', 'network.js', 'read_digits.js', 'convnet_mnist.js']}
+SCRIPTS = {FILTERS_PAGE: ['common.js', 'basic_filters.js', 'filters_input.js'],
+           NETWORK_PAGE: ['common.js', 'network.js', 'read_digits.js', 'convnet_mnist.js', 'network_input.js']}
 
 
 def write_filters_page(folder, flags, picture):

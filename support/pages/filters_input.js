@@ -1,0 +1,154 @@
+// ---- Events ----
+
+for (const canvas of [at('picture'), at('result')])  // a place in the picture is the same place in the output
+  listen(canvas, (y, x) => {
+    choosePixel(Math.floor(y / canvas.height * output.height), Math.floor(x / canvas.width * output.width));
+  }, (rows, columns) => choosePixel(pixel.row + rows, pixel.column + columns));
+const weightOf = ({dataset}) => matrix[dataset.y][dataset.x], isInvalid = ({ariaInvalid}) => ariaInvalid === 'true';
+at('editor').addEventListener('focusout', ({target}) => isInvalid(target) && show(target, weightOf(target)));
+at('editor').oninput = ({target}) => setWeight(target, numberOf(target.value));
+at('editor').onkeydown = event => {
+  const step = {ArrowUp: 1, ArrowDown: -1}[event.key];
+  if (!step) return;
+  event.preventDefault();
+  show(event.target, weightOf(event.target) + step * (event.shiftKey ? 1 : 0.1));
+};
+let drag;  // {y, value}: where a drag up or down began, and the weight then
+at('editor').onpointerdown = ({target, pointerId, clientY}) => {
+  if (!target.matches('input')) return;
+  target.setPointerCapture(pointerId);
+  drag = {y: clientY, value: weightOf(target)};
+};
+at('editor').onpointermove = ({target, buttons, clientY}) => {
+  const up = drag?.y - clientY;
+  if (buttons && Math.abs(up) > 4) show(target, drag.value + up / 50);  // less is a click with an unsteady hand
+};
+
+function show(input, value) {
+  input.value = Number(value.toFixed(4));
+  setWeight(input, Number(input.value));
+}
+
+at('kernels').onchange = ({target}) => setMatrix(allKernels[target.value] ?? own ?? matrix, target.value);
+at('rows').onchange = ({target}) =>
+  setMatrix(centred(matrix, Number(target.value), matrix[0].map(() => 0)), 'your own');
+at('columns').onchange = ({target}) =>
+  setMatrix(matrix.map(row => centred(row, Number(target.value), 0)), 'your own');
+for (const id of ['stride', 'padding', 'colours', 'flip', 'wrong']) at(id).onchange = update;
+at('stride').oninput = update;
+at('divide').onclick = () => setMatrix(matrix.map(row => row.map(value => value / sumOf(matrix))), 'your own');
+for (const button of document.querySelectorAll('[data-copy]'))
+  button.onclick = () => {
+    getSelection().selectAllChildren(at(button.dataset.copy));
+    document.execCommand('copy');  // navigator.clipboard is not there for a page from the disk
+  };
+at('file').onchange = ({target}) => openFile(target.files[0]);
+window.ondragover = event => event.preventDefault();
+window.ondrop = event => {
+  event.preventDefault();
+  openFile(event.dataTransfer.files[0]);
+};
+
+// ---- The kernel slides ----
+
+const SPEEDS = [[1, 700], [1, 250], [4, 60], [40, 30], [0, 30]];  // outputs in a step (0: a row), and its milliseconds
+let timer;
+
+// Moves on by so many outputs, and fills the output up to there.
+function slide(count) {
+  const {width, height, channels} = output, index = pixel.row * width + pixel.column;
+  const next = filled === Infinity ? index : Math.min(index + (count || width), width * height - 1);
+  filled = next + 1;
+  const seen = output.array.map((value, i) => i < filled * channels ? value : NaN);
+  draw(at('result'), {...output, array: seen}, value => Number.isNaN(value) ? 0.8 : brightness(value));
+  choosePixel(Math.floor(next / width), next % width);
+  return filled < width * height;
+}
+
+function play(isPlaying) {
+  clearTimeout(timer);
+  at('play').ariaPressed = isPlaying;
+  at('play').textContent = isPlaying ? '\u23f8 Pause' : '\u25b6 Play';
+  if (!isPlaying) return;
+  const [count, milliseconds] = SPEEDS[at('speed').value];
+  if (slide(count)) timer = setTimeout(play, milliseconds, true);
+  else play(false);
+}
+
+at('play').onclick = () => {
+  if (filled >= output.width * output.height) choosePixel(0, 0);
+  play(at('play').ariaPressed !== 'true');
+};
+at('step').onclick = () => {
+  play(false);
+  slide(1);
+};
+window.onkeydown = ({key, target}) => {
+  if (key === ' ' && target === document.body) at('play').click();
+};
+
+// ---- The guide: what to look at, step by step; the last asks for a kernel, and checks it ----
+
+const GUIDE = [
+  ['picture', 'The square on the picture is the patch under the kernel. Point anywhere, or use the arrow keys.'],
+  ['arithmetic', 'The kernel lies over the patch: each pixel times its weight. The sum of the products is one output.'],
+  ['play', 'Play slides the kernel over the picture; the output fills in behind it.'],
+  ['kernels', 'Choose blur: all weights are positive, and the output is a weighted mean of neighbours.'],
+  ['editor', 'Change a weight: type, drag up and down in a cell, or use the arrow keys in it.'],
+  ['stride', 'A stride of 2 moves the kernel by two pixels: the output has half the height and width.'],
+  ['editor', 'Now you: make a kernel that finds horizontal edges, and is blind to vertical ones.']];
+
+function isHorizontalEdgeFinder(rows) {  // it answers to a change from row to row, and to none from column to column
+  const answer = along => sumOf(rows.map((row, y) => row.map((weight, x) => weight * along(y, x))));
+  const scale = sumOf(rows.flat().map(Math.abs)) || 1;
+  return Math.abs(answer(y => y)) > 0.05 * scale && [answer(() => 1), answer((y, x) => x)].every(
+    each => Math.abs(each) < 1e-6 * scale);
+}
+
+const showGuide = guideThrough(GUIDE, () => isHorizontalEdgeFinder(matrix) &&
+  ' Yes: it compares above with below, and nothing else.', () => keepState());
+
+// ---- The state is in the address, so that it can be sent ----
+
+let isReady = false;
+
+function keepState() {
+  if (isReady) keepInAddress(stateNow);
+}
+
+function stateNow() {
+  const name = at('kernels').value, state = {name, matrix: name === 'your own' ? matrix : undefined, centre};
+  state.guide = showGuide();
+  for (const id of ['stride', 'padding', 'colours']) state[id] = at(id).value;
+  for (const id of ['flip', 'wrong']) state[id] = at(id).checked || undefined;
+  return state;
+}
+
+function start(state) {
+  isReady = false;
+  at('stride').value = state.stride ?? data.stride;
+  at('padding').value = state.padding ?? data.padding;
+  at('colours').value = state.colours ?? 'grey';
+  for (const id of ['flip', 'wrong']) at(id).checked = Boolean(state[id]);
+  centre = state.centre ?? centre;
+  setMatrix(state.matrix ?? allKernels[state.name] ?? allKernels[first], state.matrix ? 'your own' :
+    state.name in allKernels ? state.name : first);
+  showGuide(state.guide ?? 0);
+  isReady = true;
+}
+
+// ---- The start ----
+
+const allKernels = {...data.kernels, ...data.custom};
+at('rows').innerHTML = at('columns').innerHTML = range(7).map(i => `<option>${i + 1}</option>`).join('');
+at('kernels').innerHTML = [...Object.keys(allKernels), 'your own'].map(name => `<option>${name}</option>`).join('');
+const first = Object.keys(data.custom)[0] ?? ('edge' in allKernels ? 'edge' : Object.keys(allKernels)[0]);
+const image = Object.assign(new Image(), {src: data.image});
+const showLesson = state => setPicture(image, data.image_name).then(() => start(state));
+image.decode().then(() => showLesson(stateInAddress()));
+at('reset').onclick = () => {
+  own = undefined;
+  play(false);
+  showLesson({guide: showGuide()});
+};
+window.onhashchange = () => start(stateInAddress());

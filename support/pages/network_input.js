@@ -1,0 +1,152 @@
+// ---- Events ----
+
+network = inference(new Uint8Array(28 * 28));  // for the sizes
+Object.assign(MOVES, {PageUp: [0, 0, -1], PageDown: [0, 0, 1]});
+function choose(name, y, x, channel) {
+  const {height, width, channels} = network[name];
+  chosen = {name, y: clamp(y, 0, height - 1), x: clamp(x, 0, width - 1), channel: clamp(channel, 0, channels - 1)};
+  explain();
+}
+for (const name of FIGURES) {
+  at('layers').insertAdjacentHTML('beforeend', `<figure><figcaption></figcaption><div class="framed">` +
+    `<canvas id="${name}" aria-label="${titleOf(name)}. Arrow keys move, Page Up and Page Down change the channel.">` +
+    '</canvas><i hidden></i></div></figure>');
+  if (name === 'image') continue;
+  listen(at(name), (y, x) => {
+    const {height, width, columns, offset} = tileOf(name);
+    choose(name, Math.floor(y % height), Math.floor(x % width) - offset,
+           Math.floor(y / height) * columns + Math.floor(x / width));
+  }, (rows, columns, channels = 0) => {
+    const from = chosen?.name === name ? chosen : {y: 0, x: 0, channel: 0};
+    if (isImage(name)) choose(name, from.y + rows, from.x + columns, from.channel + channels);
+    else choose(name, 0, 0, from.channel + columns + rows * tileOf(name).columns + channels);
+  });
+}
+
+// Shows the hand-coded kernels in the place of the learned ones, or these again.
+function compare(isHandCoded) {
+  at('handCoded').checked = isHandCoded;
+  at('handCoded').parentNode.hidden = !(HAND in layers);
+  if (!(HAND in layers)) return;
+  const [away, name] = isHandCoded ? [firstConv, HAND] : [HAND, firstConv];
+  figureOf(away).hidden = true;
+  figureOf(name).hidden = false;
+  showLayer(name);
+  const {y, x, channel} = chosen?.name === away ? chosen : strongestOf(name);
+  choose(name, y, x, channel);
+}
+
+at('handCoded').onchange = ({target}) => compare(target.checked);
+at('bars').onclick = ({target}) => target.dataset.digit && choose(LAST, 0, 0, Number(target.dataset.digit));
+window.onresize = explain;
+
+const drawing = at('drawing').getContext('2d', {willReadFrequently: true});
+let nextFrame;  // in which the drawing is read: at most once for each frame
+let pen;        // the pointer that draws; others are ignored
+let isTestDigit;  // in the field for drawing
+
+function clear() {
+  Object.assign(drawing, {fillStyle: 'white', lineCap: 'round', lineJoin: 'round'});
+  drawing.fillRect(0, 0, 280, 280);
+  isTestDigit = false;
+}
+
+// Shows an image of 28 x 28 pixels, 0 to 255, in the field for drawing; the first stroke replaces a test digit.
+function paint(pixels, name) {
+  const small = document.createElement('canvas');
+  draw(small, values(28, 28, 1, (y, x) => 1 - pixels[28 * y + x] / 255));
+  clear();
+  drawing.drawImage(small, 0, 0, 280, 280);
+  isTestDigit = name !== 'Your drawing';
+}
+
+function stroke(event) {
+  const {left, top, width} = at('drawing').getBoundingClientRect();
+  for (const {clientX, clientY, pressure, pointerType} of [...event.getCoalescedEvents?.() ?? [], event]) {
+    const place = [clientX - left, clientY - top].map(length => length * 280 / width);
+    drawing.lineWidth = pointerType === 'pen' ? 8 + 20 * pressure : 18;
+    drawing.lineTo(...place);
+    drawing.stroke();
+    drawing.beginPath();
+    drawing.moveTo(place[0] + 0.1, place[1]);  // a line of no length would draw nothing
+  }
+  cancelAnimationFrame(nextFrame);
+  nextFrame = requestAnimationFrame(readDrawing);
+}
+
+function readDrawing() {
+  const [first, ...others] = readDigits(drawing);
+  if (first) read(first, 'Your drawing', ...others);
+  else at('answer').textContent = 'This does not look like digits.';
+}
+
+at('drawing').onpointerdown = event => {
+  if (pen !== undefined) return;
+  pen = event.pointerId;
+  if (isTestDigit) clear();
+  at('drawing').setPointerCapture(pen);
+  drawing.beginPath();
+  stroke(event);
+  stroke(event);  // once more to the same place: a dot, if nothing follows
+};
+at('drawing').onpointermove = event => event.pointerId === pen && stroke(event);
+at('drawing').onpointerup = at('drawing').onpointercancel = at('drawing').onlostpointercapture = event => {
+  if (event.pointerId === pen) pen = undefined;
+};
+at('clear').onclick = () => {
+  clear();
+  cancelAnimationFrame(nextFrame);
+  for (const canvas of document.querySelectorAll('#layers canvas'))
+    canvas.getContext('2d').clearRect(0, 0, canvas.width, canvas.height);
+  for (const each of document.querySelectorAll('.framed i')) each.hidden = true;
+  for (const id of ['bars', 'words', 'numbers', 'lines']) at(id).innerHTML = '';
+  shown = '';  // nothing is explained
+  at('answer').textContent = 'Draw a digit, or choose one.';
+};
+
+for (const {pixels, label, read: mistake} of [...data.digits, ...data.mistakes]) {
+  const name = `Test digit, a ${label}`, bytes = bytesOf(pixels), isRight = mistake === undefined;
+  const button = document.createElement('button');
+  button.className = 'digit';
+  button.append(document.createElement('canvas'), isRight ? '' : `${label} as ${mistake}`);
+  button.ariaLabel = isRight ? name : `${label} as ${mistake}: ${name}, read as ${mistake}`;
+  draw(button.firstChild, values(28, 28, 1, (y, x) => 1 - bytes[28 * y + x] / 255));
+  button.onclick = () => {
+    paint(bytes, name);
+    read(bytes, name);
+  };
+  at(isRight ? 'digits' : 'mistakes').append(button);
+}
+
+// ---- The guide, and the state in the address ----
+
+const showGuide = guideThrough([
+  ['drawing', 'Draw a digit. The network that you have trained reads it at once.'],
+  ['image', 'This is what it sees: 28 x 28 pixels, the digit in the middle.'],
+  [firstConv ?? data.order[0], 'Each tile is one learned kernel, and what it makes of the image. Point at one.'],
+  ...HAND in layers ? [['handCoded', 'Here you can put the hand-coded kernels in their place, and compare.']] : [],
+  ['layers', 'The lines lead to what an activation is computed from.'],
+  ['arithmetic', 'Here is its arithmetic. Arrow keys move, Page Up and Page Down change the channel.'],
+  ['bars', 'The ten logits, their exponentials, and the probabilities. A click on a digit shows what spoke for it.'],
+  ['drawing', 'Now you: draw a digit of which the network is unsure, with a probability below 0.9.']],
+() => shown === 'Your drawing' && Math.max(...softmaxOf([...network[LAST].array]).probabilities) < 0.9 &&
+  ' Done: it is unsure.', () => keepState());
+
+function keepState() {
+  keepInAddress(() => ({shown, chosen, guide: showGuide(), handCoded: at('handCoded').checked || undefined,
+    pixels: btoa(String.fromCharCode(...[...network.image.array].map(value => Math.round(255 * value))))}));
+}
+
+function start(state) {
+  const pixels = bytesOf(state.pixels ?? data.digits[0].pixels);
+  paint(pixels, state.shown);
+  chosen = null;
+  read(pixels, state.shown || `Test digit, a ${data.digits[0].label}`);
+  compare(Boolean(state.handCoded));
+  const {name, y, x, channel} = state.chosen?.name in network ? state.chosen : strongestOf(data.order[0]);
+  choose(name, y, x, channel);
+  showGuide(state.guide ?? 0);
+}
+
+at('reset').onclick = () => start({});
+start(stateInAddress());
