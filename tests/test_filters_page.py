@@ -236,7 +236,7 @@ def test_dividing_by_the_sum_and_other_sizes(page):
 # ---- Mouse, touch, keys ----
 
 def chosen_pixel(page):
-    return list(map(int, re.match(r'Output row (\d+), column (\d+) ', text(page, 'where')).groups()))
+    return list(map(int, re.fullmatch(r'Output row (\d+), column (\d+)', text(page, 'where')).groups()))
 
 
 def test_a_click_keeps_the_pixel_until_the_next(page):
@@ -244,8 +244,9 @@ def test_a_click_keeps_the_pixel_until_the_next(page):
     ActionChains(page).move_to_element(canvas).click().perform()
     kept = chosen_pixel(page)
     ActionChains(page).move_to_element_with_offset(canvas, 20, 20).perform()
-    assert chosen_pixel(page) == kept
+    assert chosen_pixel(page) == kept and page.find_element(By.ID, 'kept').is_displayed()
     ActionChains(page).click().move_to_element(canvas).perform()
+    assert not page.find_element(By.ID, 'kept').is_displayed()
     ActionChains(page).move_by_offset(20, 0).perform()
     assert chosen_pixel(page)[1] > kept[1]
 
@@ -289,6 +290,8 @@ def test_a_stride_that_is_none_is_marked(page, typed, used):
     choose(page, 'stride', typed)
     assert '/ {})'.format(used) in text(page, 'resultSize')
     assert (page.find_element(By.ID, 'stride').get_attribute('aria-invalid') == 'true') == (typed != str(used))
+    assert text(page, 'error') == ('' if typed == str(used) else
+                                   'A stride is a whole number from 1 to 1000; {} is used.'.format(used))
 
 
 def test_weights_change_by_dragging_and_by_keys(page):
@@ -370,6 +373,32 @@ def test_play_slides_the_kernel_and_fills_the_output(page):
     assert chosen_pixel(page) == [place[0] + (place[1] + 1) // 90, (place[1] + 1) % 90]
 
 
+def test_what_lies_around_the_patch_and_the_output_is_enlarged(page):
+    """15 x 15 pixels, framed where the kernel lies; light grey beyond the border, and where no output is yet."""
+    choose(page, 'kernels', 'blur')
+    page.execute_script('choosePixel(30, 88); slide(1)')
+    row, column = chosen_pixel(page)
+    found = {name: np.array(page.execute_script('''const canvas = at(arguments[0]);
+        return Array.from(canvas.getContext('2d').getImageData(0, 0, 15, 15).data)''', name)).reshape(15, 15, 4)[..., 0]
+        for name in ('pictureNear', 'resultNear')}
+    grey = page.execute_script('return Array.from(picture.grey.array)')
+    for name, values, last in ('pictureNear', grey, 60 * 90), ('resultNear', output(page).ravel(), 90 * row + column + 1):
+        values = np.where(np.arange(60 * 90) < last, values, 0.8).reshape(60, 90)
+        around = np.pad(values, 7, mode='constant', constant_values=0.8)[row:row + 15, column:column + 15]
+        assert np.abs(found[name] - 255 * around).max() <= 1, name
+    frames = page.execute_script('''return ['pictureNear', 'resultNear'].map(name =>
+        ['top', 'left', 'height', 'width'].map(side => parseFloat(at(name).nextElementSibling.style[side]) * 15 / 100))''')
+    np.testing.assert_allclose(frames, [[6, 6, 3, 3], [7, 7, 1, 1]], atol=1e-3)
+
+
+def test_screen_readers_are_not_told_of_each_step_while_it_plays(page):
+    page.find_element(By.ID, 'play').click()
+    live = 'return at("total").parentNode.ariaLive'
+    assert page.execute_script(live) == 'off'
+    page.find_element(By.ID, 'play').click()
+    assert page.execute_script(live) == 'polite'
+
+
 def test_the_guide_checks_its_question_and_stays_closed(page):
     page.find_element(By.ID, 'guideOpen').click()
     for _ in range(6):
@@ -402,7 +431,9 @@ def test_the_address_has_the_state_and_reset_brings_everything_back(page, folder
     page.find_element(By.ID, 'reset').click()
     WebDriverWait(page, 20).until(lambda _: text(page, 'sum') != '-0.5')
     assert page.execute_script('return Array.from(output.array)') == before
-    page.get(address.split('#')[0] + '#no state of this page')
+    for state in 'no state of this page', '%7B%22matrix%22%3A5%7D', address.split('#')[1]:  # pasted over the old one
+        page.get(address.split('#')[0] + '#' + state)
+        WebDriverWait(page, 20).until(lambda _: (text(page, 'sum') == '-0.5') == (state in address))
     page.refresh()
     WebDriverWait(page, 20).until(lambda driver: driver.execute_script('return output'))
 

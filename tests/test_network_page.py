@@ -14,6 +14,7 @@ from PIL import Image, ImageDraw
 from selenium import webdriver
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
+from selenium.webdriver.support.ui import WebDriverWait
 
 import kernels
 import own_digits
@@ -91,18 +92,25 @@ def test_the_answer_and_the_bars_have_four_digits(page, network, mnist):
     (logits,) = network(mnist.test.images[:1])['softmax_linear'].astype(float)
     expected = np.exp(logits) / np.exp(logits).sum()
     second, first = np.argsort(expected)[-2:]
-    found = re.fullmatch(r'Test: the network reads (\d) \(probability (\d\.\d{4})\); runner-up (\d) \((\d\.\d{4})\)\.',
+    found = re.fullmatch(r'Test: the network reads (\d) \(probability (\S+)\); runner-up (\d) \((\S+)\)\.',
                          text(page, 'answer')).groups()
     assert [int(found[0]), int(found[2])] == [first, second]
     heading, _, bars = text(page, 'bars').partition('probability')
     assert heading.split()[0] == 'logit'
     bars = np.array(bars.split()).reshape(10, 4)  # digit, logit, exponential, probability
     assert list(bars[:, 0]) == list('0123456789') and found[1] == bars[first, 3] and found[3] == bars[second, 3]
-    assert all(re.fullmatch(r'\d\.\d{4}', each) for each in bars[:, 3])
-    logit, exponential, probability = bars[:, 1:].astype(float).T
+    assert all(re.fullmatch(r'>0\.9999|<0\.0001|0\.\d{4}', each) for each in bars[:, 3])
+    logit, exponential = bars[:, 1:3].astype(float).T
+    probability = exponential / exponential.sum()
     np.testing.assert_allclose(probability, expected, atol=0.02)
     np.testing.assert_allclose(exponential, np.exp(logit - logit.max()), rtol=6e-3)
-    np.testing.assert_allclose(probability, exponential / exponential.sum(), atol=1e-3)
+    np.testing.assert_allclose([float(each.strip('<>')) for each in bars[:, 3]], probability, atol=1e-3)
+
+
+@pytest.mark.parametrize('value, says', [(0.99996, '>0.9999'), (0.99994, '0.9999'), (0.00004, '<0.0001'),
+                                         (0.00006, '0.0001'), (0.12345, '0.1235'), (0.5, '0.5000')])
+def test_what_is_not_quite_certain_does_not_become_it(page, value, says):
+    assert page.execute_script('return probabilityText(arguments[0])', value) == says
 
 
 @pytest.mark.parametrize('name, inputs', [('fc', 'pool2'), ('softmax_linear', 'fc')])
@@ -115,14 +123,26 @@ def test_a_unit_names_what_has_the_largest_effects(page, name, inputs):
         return [Array.from(network[arguments[0]].array), Array.from(weights.filter((_, i) => i % biases.length === 3))]
         ''', inputs, name)
     effects = np.array(values) * weights
-    shown = page.execute_script("return [...document.querySelectorAll('.effects tr')].slice(1).map(row => "
-                                "Number(row.lastElementChild.textContent))")
-    np.testing.assert_allclose(shown, effects[np.abs(effects).argsort()[::-1][:8]], atol=6e-5)
+    shown = page.execute_script("return [...document.querySelectorAll('.effects td:last-child')].map(cell => "
+                                "Number(cell.textContent))")
+    largest = np.abs(effects).argsort()[::-1][:8]
+    np.testing.assert_allclose(shown, effects[largest], atol=6e-5)
     total, bias, result = re.search(r'sum (\S+) \+ bias (\S+) = (\S+);', text(page, 'arithmetic')).groups()
     assert float(total) == pytest.approx(effects.sum(), abs=6e-5)
     value = page.execute_script('return valueAt(network[arguments[0]], 0, 0, 3)', name)
     assert value == pytest.approx(float(result) if name == 'softmax_linear' else max(float(result), 0), abs=2e-4)
-    assert frames(page)[inputs] and page.find_elements(By.CSS_SELECTOR, '#lines path') != [] or name != 'fc'
+    circles = page.execute_script('''const {left, top, width} = at(arguments[0]).getBoundingClientRect();
+        return [...document.querySelectorAll('#lines circle')].map(each => {
+          const circle = each.getBoundingClientRect(), scale = at(arguments[0]).width / width;
+          return [(circle.top + circle.bottom) / 2 - top, (circle.left + circle.right) / 2 - left].map(
+            length => Math.floor(length * scale));
+        })''', inputs)  # around the activations of the table, by the pixel of their layer's canvas
+    places = [np.unravel_index(index, (7, 7, 64)) for index in largest]
+    assert circles == ([[c // 8 * 10 + y, c % 8 * 10 + x] for y, x, c in places] if name == 'fc' else
+                       [list(divmod(index, 32)) for index in largest])
+    assert len(page.find_elements(By.CSS_SELECTOR, '#lines path')) == 8 and frames(page)[inputs][:2] == circles[0]
+    pressed = page.find_elements(By.CSS_SELECTOR, '#bars [aria-pressed=true]')
+    assert [each.text for each in pressed] == (['3'] if name == 'softmax_linear' else [])
 
 
 def test_hand_coded_kernels_take_the_place_of_the_learned_ones(page, mnist):
@@ -244,7 +264,7 @@ def value_at(page, name, y, x, channel):
 
 def test_the_arithmetic_of_conv1_adds_up(page):
     page.execute_script('chosen = {name: "conv1", y: 8, x: 12, channel: 7}; explain()')
-    assert frames(page) == {'conv1': [31 + 8, 3 * 60 + 29 + 12, 1, 1], 'image': [6, 10, 5, 5]}
+    assert frames(page) == {'conv1': [31 + 8, 3 * 60 + 29 + 12, 1, 1], 'image': [6, 10, 5, 5], 'channel': [8, 12, 1, 1]}
     patch, kernel, products = [numbers(page, kind) for kind in ('patch', 'kernel', 'products')]
     np.testing.assert_allclose(patch * kernel, products, atol=1e-3)
     total, bias, result, shown = sum_and_bias(page)
@@ -265,10 +285,10 @@ def test_conv2_names_the_channels_with_the_largest_effect_up_or_down(page):
         assert total + bias == pytest.approx(result, abs=2e-4)
         assert shown == max(result, 0) == value_at(page, 'conv2', 6, 7, int(channel))
         first, *others = np.abs(effects[:, channel]).argsort()[::-1][:5]
-        assert 'all 32 channels of pool1. Channel {} has the largest effect'.format(first) in text(page, 'arithmetic')
-        assert text(page, 'arithmetic').endswith('\nchannel {} sum {:.6f}'.format(first, effects[first, channel]))
-        assert 'The next are channels {}.'.format(', '.join('{} ({:.4f})'.format(each, effects[each, channel])
-                                                            for each in others)) in text(page, 'arithmetic')
+        assert '\nchannel {} sum {:.6f}\n'.format(first, effects[first, channel]) in text(page, 'arithmetic')
+        assert text(page, 'arithmetic').endswith("over pool1's 32 channels; largest effects, up or down: channel {} "
+                                                 '(framed), {}.'.format(first, ', '.join(
+                                                     '{} ({:.4f})'.format(each, effects[each, channel]) for each in others)))
         np.testing.assert_allclose(numbers(page, 'patch'), patch[:, :, first].ravel(), atol=6e-5)
 
 
@@ -277,7 +297,8 @@ def test_pooling_shows_the_largest_of_four_and_keys_move(page):
     canvas.send_keys(Keys.ARROW_DOWN, Keys.ARROW_RIGHT, Keys.PAGE_DOWN)
     assert text(page, 'arithmetic').startswith('conv2, channel 1, row 1, column 1\n')
     page.execute_script('chosen = {name: "pool1", y: 5, x: 6, channel: 2}; explain()')
-    assert frames(page) == {'conv1': [10, 2 * 60 + 29 + 12, 2, 2], 'pool1': [5, 2 * 17 + 6, 1, 1]}
+    assert frames(page) == {'conv1': [10, 2 * 60 + 29 + 12, 2, 2], 'pool1': [5, 2 * 17 + 6, 1, 1],
+                            'channel': [5, 6, 1, 1]}
     assert numbers(page, 'four').max() == value_at(page, 'pool1', 5, 6, 2)
 
 
@@ -303,17 +324,83 @@ def test_pointing_in_a_narrow_window_touching_and_choosing(page, network, mnist)
 
 
 def test_a_new_image_has_its_strongest_activation_explained_unless_one_was_clicked(page):
+    """Of a convolution, the strongest of those whose patch lies inside its input."""
     digits = page.find_elements(By.CSS_SELECTOR, '#digits button')
-    for layer, digit in ('pool1', 3), ('conv2', 5), ('softmax_linear', 1):
+    for layer, digit, border in ('conv1', 2, 2), ('pool1', 3, 0), ('conv2', 5, 2), ('softmax_linear', 1, 0):
         page.execute_script('isKept = false; choose(arguments[0], 0, 0, 0)', layer)
         digits[digit].click()
-        value, array = page.execute_script('''const {y, x, channel, name} = chosen;
-            return [valueAt(network[name], y, x, channel), [...network[name].array]]''')
-        assert value == max(array) > 0
+        value, shape, array = page.execute_script('''const {y, x, channel, name} = chosen, layer = network[name];
+            return [valueAt(layer, y, x, channel), [layer.height, layer.width, layer.channels], [...layer.array]]''')
+        inside = np.reshape(array, shape)[border:shape[0] - border, border:shape[1] - border]
+        assert value == inside.max() > 0
     page.execute_script('isKept = true; choose("pool1", 1, 2, 3)')
     digits[4].click()
     assert page.execute_script('return [chosen.y, chosen.x, chosen.channel]') == [1, 2, 3]
     page.execute_script('isKept = false')
+
+
+@pytest.mark.parametrize('name, place, channel', [('conv1', (20, 11), 13), ('conv2', (6, 3), 42)])
+def test_the_channel_of_the_chosen_activation_is_enlarged_and_answers_to_the_pointer(page, name, place, channel):
+    page.execute_script('isKept = true; choose(arguments[0], 0, 0, arguments[1])', name, channel)
+    found, values = page.execute_script('''const {width, height} = at('channel'), layer = network[chosen.name];
+        return [Array.from(at('channel').getContext('2d').getImageData(0, 0, width, height).data), layer.array.filter(
+            (_, i) => i % layer.channels === chosen.channel).toString().split(',').map(Number)]''')
+    brightness = np.reshape(found, [-1, 4])[:, :3].sum(axis=1)
+    assert len(values) == len(brightness) and max(values) > 0
+    order = np.argsort(values, kind='stable')
+    assert (np.diff(brightness[order]) >= -2).all() and np.ptp(brightness) > 50  # the stronger, the brighter
+    canvas, side = page.find_element(By.ID, 'channel'), int(len(values) ** 0.5)
+    size = canvas.size
+    webdriver.ActionChains(page).move_to_element_with_offset(canvas, *[  # though another one was kept by a click
+        round(((place[i] + 0.5) / side - 0.5) * size[length]) for i, length in ((1, 'width'), (0, 'height'))]).perform()
+    assert page.execute_script('return [chosen.name, chosen.y, chosen.x, chosen.channel]') == [name, *place, channel]
+    canvas.send_keys(Keys.ARROW_UP, Keys.PAGE_UP)
+    assert page.execute_script('return [chosen.y, chosen.x, chosen.channel]') == [place[0] - 1, place[1], channel - 1]
+    page.execute_script('choose("fc", 0, 0, 0)')
+    assert not canvas.is_displayed()
+    page.execute_script('isKept = false')
+
+
+@pytest.mark.parametrize('name', ['conv1', 'pool1', 'conv2', 'fc', 'softmax_linear'])
+def test_everything_is_on_one_screen_of_1366_by_768(page, name):
+    page.set_window_size(1366, 768)
+    page.execute_script('choose(arguments[0], 3, 3, 3)', name)
+    assert page.execute_script('return at("arithmetic").getBoundingClientRect().bottom + scrollY') <= 768
+    assert page.execute_script('return document.documentElement.scrollWidth <= innerWidth')
+
+
+def test_several_digits_have_a_probability_each_and_are_all_sent(page, network, mnist):
+    two = mnist.test.images[[3, 4]]
+    logits = network(two)['softmax_linear'].astype(float)
+    expected = (np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)).max(axis=1)
+    page.execute_script("""const bytes = bytesOf(arguments[0]), digits = [bytes.slice(0, 784), bytes.slice(784)];
+        paint(digits, 'Your drawing'); read(digits[0], 'Your drawing', digits[1])""", send_images(two))
+    first, second = re.fullmatch(r'Your drawing: the network reads {} {} \(probabilities (\S+), (\S+)\)\. The layers '
+                                 r'show the first digit\.(?: It is unsure\.)?'.format(*logits.argmax(axis=1)),
+                                 text(page, 'answer')).groups()
+    np.testing.assert_allclose([float(each.strip('<>')) for each in (first, second)], expected, atol=0.02)
+    answer, seen = text(page, 'answer'), page.execute_script('return readDigits(drawing).length')
+    time.sleep(0.5)  # the address follows a moment later
+    sent = page.execute_script('start({}); return location.hash')
+    time.sleep(0.5)
+    page.execute_script('location.hash = arguments[0]', sent)
+    WebDriverWait(page, 20).until(lambda _: text(page, 'answer') == answer)
+    assert seen == 2 == page.execute_script('return images.length')
+    page.execute_script('location.hash = "%7B%22pixels%22%3A5%7D"')  # no address of this page
+    WebDriverWait(page, 20).until(lambda _: text(page, 'answer').startswith('Test digit, a 7'))
+
+
+def test_a_group_of_digits_is_one_stop_of_the_tab_key(page):
+    for name, count in ('digits', 20), ('bars', 10):
+        buttons = page.find_elements(By.CSS_SELECTOR, '#{} button'.format(name))
+        stops = [i for i, button in enumerate(buttons) if button.get_attribute('tabindex') == '0']
+        assert len(buttons) == count and len(stops) == 1
+        buttons[stops[0]].send_keys(Keys.ARROW_RIGHT, Keys.NULL)
+        page.switch_to.active_element.send_keys(Keys.ARROW_UP)
+        assert page.switch_to.active_element == buttons[stops[0]]
+        page.switch_to.active_element.send_keys(Keys.ARROW_LEFT)
+        assert page.switch_to.active_element == buttons[(stops[0] - 1) % count]
+        assert page.switch_to.active_element.get_attribute('tabindex') == '0'
 
 
 def test_the_page_in_docs_is_today_s(page_path):
@@ -364,7 +451,13 @@ def test_pictures_with_one_channel(page):
 
 
 def test_clear_leaves_nothing_and_one_pointer_draws(page):
+    page.execute_script('showGuide(5)')
+    layers = page.find_element(By.ID, 'layers')
+    place = layers.location
     page.find_element(By.ID, 'clear').click()
+    assert page.execute_script('return showGuide()') == 0 and layers.location == place  # nothing moves
+    assert not page.find_element(By.ID, 'guideNext').is_enabled()
+    page.execute_script('showGuide(arguments[0])', len(page.execute_script('return GUIDE')))  # closed
     assert text(page, 'bars') == text(page, 'arithmetic') == '' and frames(page) == {}
     assert page.execute_script("""return [...document.querySelectorAll('#layers canvas')].every(canvas =>
         canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data.every(byte => byte === 0))""")

@@ -7,6 +7,7 @@ let output;   // what conv2d makes of the picture
 let pixel;    // {row, column}: the output pixel that is explained
 let centre;   // {row, column} of the picture, under the kernel's centre, which a change of stride or padding keeps
 let filled;   // how many outputs are shown while the kernel slides; later Infinity
+let seen;     // the output as far as it is shown; NaN is what is not
 let brightness;  // of a value of the output, from 0 to 1
 
 // ---- What the controls say ----
@@ -35,8 +36,9 @@ function update() {
     at('error').textContent = 'Under VALID the kernel must fit into the picture; it does not, so SAME is back.';
     return;
   }
-  at('error').textContent = '';
-  output = conv2d(input, kernelOf(kernel, input.channels, wrong), stride, padding);
+  at('error').textContent = at('stride').ariaInvalid !== 'true' ? '' :
+    `A stride is a whole number from 1 to 1000; ${stride} is used.`;
+  seen = output = conv2d(input, kernelOf(kernel, input.channels, wrong), stride, padding);
   at('wrong').disabled = input.channels === 1;
   const sum = sumOf(kernel), isZeroSum = Math.abs(sum) <= 1e-5 * sumOf(kernel.flat().map(Math.abs));
   at('sum').textContent = Number(sum.toPrecision(6));
@@ -98,18 +100,29 @@ function choosePixel(row, column) {
   const top = patchStart(pixel.row, input.height, kernel.length, stride, padding);
   const left = patchStart(pixel.column, input.width, kernel[0].length, stride, padding);
   centre = {row: top + Math.floor((kernel.length - 1) / 2), column: left + Math.floor((kernel[0].length - 1) / 2)};
-  frame(at('picture'), top, left, kernel.length, kernel[0].length);
-  frame(at('result'), pixel.row, pixel.column, 1, 1);
+  showFrame('picture', input, top, left, kernel.length, kernel[0].length);
+  showFrame('result', seen, pixel.row, pixel.column, 1, 1, brightness);
+  at('arithmetic').classList.toggle('small', kernel[0].length > 5);
   const parts = (rgb ? ['red ', 'green ', 'blue '] : ['']).map((name, c) =>
     contribution(input, c, top, left, kernel, name));
   const sums = parts.map(part => part.sum.toFixed(6));
-  at('where').textContent = `Output row ${pixel.row}, column ${pixel.column} (counted from 0; numbers are rounded)`;
+  at('where').textContent = `Output row ${pixel.row}, column ${pixel.column}`;
   at('arithmetic').innerHTML = parts.map(part => part.html).join('');
   at('total').textContent = !rgb ? `The output pixel is ${sums[0]}.` :
     wrong ? `Red, green and blue become ${sums.join(' + ')} = ${sumOf(parts.map(part => part.sum)).toFixed(6)}.` :
       `Red becomes ${sums[0]}, green ${sums[1]}, blue ${sums[2]}.`;
   showGuide();
   keepState();
+}
+
+// Frames a place, and draws it with what lies around it, enlarged.
+function showFrame(id, shown, top, left, height, width, brightness) {
+  frame(at(id), top, left, height, width);
+  const side = 15, firstY = top - Math.floor((side - height) / 2), firstX = left - Math.floor((side - width) / 2);
+  const around = values(side, side, shown.channels, (y, x, c) =>
+    isInside(shown, firstY + y, firstX + x) ? valueAt(shown, firstY + y, firstX + x, c) : NaN);
+  draw(at(id + 'Near'), around, brightness);
+  frame(at(id + 'Near'), top - firstY, left - firstX, height, width);
 }
 
 // ---- The same in TensorFlow ----

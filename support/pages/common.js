@@ -61,12 +61,16 @@ function conv2d(input, {shape: [h, w, channelsIn, channels], weights}, stride = 
 
 // ---- What is shown ----
 
-// Draws one channel as grey, or three as red, green and blue; what is beyond 0 (black) and 1 (white) is clipped.
+// Draws one channel as grey, or three as red, green and blue; what is beyond 0 (black) and 1 (white) is clipped, and
+// NaN, where nothing is, is light grey.
 function draw(canvas, {height, width, channels, array}, brightness = value => value) {
   Object.assign(canvas, {height, width});
   const image = new ImageData(width, height), {data} = image;
   for (let i = 0, place = 0; place < array.length; place += channels) {
-    for (let c = 0; c < 3; c++) data[i++] = Math.floor(255 * brightness(array[place + c % channels]));
+    for (let c = 0; c < 3; c++) {
+      const value = array[place + c % channels];
+      data[i++] = Number.isNaN(value) ? 204 : Math.floor(255 * brightness(value));
+    }
     data[i++] = 255;  // opaque
   }
   canvas.getContext('2d').putImageData(image, 0, 0);
@@ -116,15 +120,17 @@ function contribution(input, c, top, left, kernel, name = '') {
 // ---- Mouse, finger and keys ----
 
 let isKept = false;  // after a click, until the next one, so that the mouse can leave the canvas
+const keep = isOn => at('kept').hidden = !(isKept = isOn);
 const MOVES = {ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1]};
 
-// Calls point(y, x) with places in the canvas, and move(rows, columns, channels).
-function listen(canvas, point, move) {
+// Calls point(y, x) with places in the canvas, and move(rows, columns, channels). Where a click keeps nothing, one can
+// always point.
+function listen(canvas, point, move, canKeep = true) {
   canvas.tabIndex = 0;
   canvas.setAttribute('role', 'application');  // it has keys of its own
   canvas.onpointerdown = canvas.onpointermove = event => {
-    if (event.type === 'pointerdown') isKept = !isKept && event.pointerType === 'mouse';
-    else if (isKept) return;
+    if (canKeep && event.type === 'pointerdown') keep(!isKept && event.pointerType === 'mouse');
+    else if (canKeep && isKept) return;
     const scale = canvas.width / canvas.getBoundingClientRect().width;
     point(event.offsetY * scale, event.offsetX * scale);
   };
@@ -132,6 +138,20 @@ function listen(canvas, point, move) {
     if (!(event.key in MOVES)) return;
     event.preventDefault();
     move(...MOVES[event.key]);
+  };
+}
+
+// Makes a group of buttons one stop of the Tab key; the arrow keys move within it.
+function oneTabStop(group, current = 0) {
+  const buttons = [...group.querySelectorAll('button')];
+  const focus = stop => buttons.forEach((button, i) => button.tabIndex = i === stop ? 0 : -1);
+  focus(current);
+  group.onkeydown = event => {
+    if (!(event.key in MOVES)) return;
+    event.preventDefault();
+    const next = (buttons.indexOf(event.target) + sumOf(MOVES[event.key]) + buttons.length) % buttons.length;
+    focus(next);
+    buttons[next].focus();
   };
 }
 
@@ -151,6 +171,18 @@ function stateInAddress() {
   } catch (error) {
     return {};  // none, or not one of this page
   }
+}
+
+// Begins with the state in the address, now and whenever another one is pasted there.
+function startFromAddress(start) {
+  window.onhashchange = () => {
+    try {
+      start(stateInAddress());
+    } catch (error) {
+      start({});  // the address was cut, or written by hand
+    }
+  };
+  window.onhashchange();
 }
 
 // ---- The guide ----

@@ -5,7 +5,8 @@ const FIGURES = ['image', ...data.order.slice(0, -1)].flatMap(name =>
   name === firstConv && HAND in layers ? [name, HAND] : [name]);
 const figureOf = name => at(name).closest('figure');
 const hasKernels = name => name === firstConv || name === HAND;  // each channel is shown beside its kernel
-let network;        // the values of each layer
+let images = [];    // one or several digits, each 28 x 28 pixels, 0 to 255
+let network;        // the values of each layer, for the first
 let shown = '';     // whose they are: 'Your drawing', ...
 let chosen = null;  // {name, y, x, channel}: the activation that is explained
 
@@ -32,6 +33,12 @@ function tileOf(name) {
   return {height: height + gap, width: offset + width + gap, offset, columns};
 }
 
+// The pixel of a layer's canvas in which a channel begins.
+function cornerOf(name, channel) {
+  const {height, width, offset, columns} = tileOf(name);
+  return {top: Math.floor(channel / columns) * height, left: channel % columns * width + offset};
+}
+
 // One scale for activations: black, violet, orange, yellow. A second one, for weights: blue, white, orange.
 const HEAT = [[0, 0, 4], [81, 18, 124], [183, 55, 121], [252, 137, 97], [252, 253, 191]];
 const mix = (one, other, share) => one.map((part, i) => part + (other[i] - part) * share);
@@ -46,20 +53,20 @@ const signColour = value => SIGNS[Math.round(255 * value) + 255];  // from -1 to
 const colourOf = value => value < 0 ? signColour(value) : HEATS[Math.round(255 * Math.sqrt(value))];
 
 function showLayer(name) {
-  const layer = network[name], {height, width, offset, columns} = tileOf(name), canvas = at(name);
+  const layer = network[name], {height, width, columns} = tileOf(name), canvas = at(name);
   const strongest = layer.array.reduce((a, b) => Math.max(a, Math.abs(b)), 1e-9);
   Object.assign(canvas, {height: Math.ceil(layer.channels / columns) * height, width: columns * width});
   const image = new ImageData(canvas.width, canvas.height), pixels = new Uint32Array(image.data.buffer);
   for (let channel = 0; channel < layer.channels; channel++) {
-    const corner = Math.floor(channel / columns) * height * canvas.width + channel % columns * width;
+    const {top, left} = cornerOf(name, channel);
     const kernel = hasKernels(name) && kernelOf(layers[name], 0, channel);
     const largest = kernel && Math.max(...kernel.flat().map(Math.abs), 1e-9);
     for (let y = 0; y < layer.height; y++)
       for (let x = 0; x < layer.width; x++) {
-        const place = corner + y * canvas.width + x, from = (y * layer.width + x) * layer.channels + channel;
-        pixels[place + offset] = colourOf(layer.array[from] / strongest);
-        if (kernel) pixels[place] = signColour(kernel[Math.floor(y * kernel.length / layer.height)]
-                                                     [Math.floor(x * kernel[0].length / layer.width)] / largest);
+        const place = (top + y) * canvas.width + left + x, from = (y * layer.width + x) * layer.channels + channel;
+        pixels[place] = colourOf(layer.array[from] / strongest);
+        if (kernel) pixels[place - layer.width - 1] = signColour(kernel[Math.floor(y * kernel.length / layer.height)]
+          [Math.floor(x * kernel[0].length / layer.width)] / largest);
       }
   }
   canvas.getContext('2d').putImageData(image, 0, 0);
@@ -71,27 +78,35 @@ function softmaxOf(logits) {
   return {exponentials, probabilities: exponentials.map(value => value / sumOf(exponentials))};
 }
 
+// With four decimals; what is not quite 0 or 1 does not become it.
+const probabilityText = value => value > 0.99995 ? '>0.9999' : value < 0.00005 ? '<0.0001' : value.toFixed(4);
+
 const largestAt = array => array.reduce((best, value, i) => value > array[best] ? i : best, 0);
 
 // Reads one or several digits, and shows the layers for the first. Unless a click has chosen an activation, the
 // strongest one of the layer is explained.
 function read(pixels, name, ...others) {
+  images = [pixels, ...others];
   network = inference(pixels);
   shown = name;
   const logits = [...network[LAST].array], {exponentials, probabilities} = softmaxOf(logits);
   const order = [...probabilities.keys()].sort((a, b) => probabilities[b] - probabilities[a]);
-  const readings = [order[0], ...others.map(each => largestAt(inference(each)[LAST].array))];
-  at('answer').textContent =
-    `${name}: the network reads ${readings.join(' ')} (probability ` +
-    `${probabilities[order[0]].toFixed(4)}); runner-up ${order[1]} (${probabilities[order[1]].toFixed(4)}).` +
-    (others.length ? ' The layers show the first digit.' : '') +
-    (probabilities[order[0]] < 0.9 ? ' It is unsure.' : '');
+  const all = [probabilities, ...others.map(each => softmaxOf([...inference(each)[LAST].array]).probabilities)];
+  const largest = all.map(each => Math.max(...each));
+  at('answer').textContent = `${name}: the network reads ${all.map(largestAt).join(' ')} (` +
+    (others.length ? `probabilities ${largest.map(probabilityText).join(', ')}). The layers show the first digit.` :
+      `probability ${probabilityText(largest[0])}); ` +
+      `runner-up ${order[1]} (${probabilityText(probabilities[order[1]])}).`) +
+    (Math.min(...largest) < 0.9 ? ' It is unsure.' : '');
   at('bars').innerHTML = '<span></span><span>logit</span><span>e<sup>logit - largest</sup></span>' +
     '<span>probability</span><span></span>' + probabilities.map((value, digit) =>
     `<button data-digit="${digit}" aria-label="explain the logit of ${digit}">${digit}</button>` +
     `<span>${logits[digit].toFixed(3)}</span><span>${exponentials[digit].toExponential(2)}</span>` +
-    `<span>${value.toFixed(4)}</span><progress value="${value}" aria-label="probability of ${digit}"></progress>`
+    `<span>${probabilityText(value)}</span><progress value="${value}" aria-label="probability of ${digit}"></progress>`
   ).join('');
+  oneTabStop(at('bars'), order[0]);
+  at('bars').hidden = false;
+  at('guideNext').disabled = false;
   FIGURES.filter(name => !figureOf(name).hidden).forEach(showLayer);
   if (chosen && !isKept) chosen = strongestOf(chosen.name);
   explain();
@@ -102,20 +117,42 @@ function read(pixels, name, ...others) {
 
 function frameIn(name, y, x, channel, height, width) {
   if (!at(name)) return;  // the last layer has bars
-  const tile = tileOf(name), [row, column] = [Math.floor(channel / tile.columns), channel % tile.columns];
-  frame(at(name), row * tile.height + y, column * tile.width + tile.offset + x, height, width);
+  const {top, left} = cornerOf(name, channel);
+  frame(at(name), top + y, left + x, height, width);
 }
 
-// Lines from the corners of the patch to the activation that is computed from it.
-function showLines() {
-  const box = at('lines').getBoundingClientRect();
-  const [from, to] = [at(before(chosen.name)), at(chosen.name)].map(canvas => canvas?.nextElementSibling);
-  const corners = ({left, right, top, bottom}) => [[left, top], [right, top], [right, bottom], [left, bottom]];
-  at('lines').innerHTML = [from, to].some(frame => !frame?.getClientRects().length) ? '' :
-    corners(from.getBoundingClientRect()).map(([x, y], i) => {
-      const [x2, y2] = corners(to.getBoundingClientRect())[i];
-      return `<path d="M${x - box.left},${y - box.top} L${x2 - box.left},${y2 - box.top}" stroke="#ffb000"/>`;
+// The channel of the chosen activation, where there is room to point at each of its activations.
+function enlargeChannel({name, y, x, channel}) {
+  at('enlarged').hidden = !isImage(name);
+  if (!isImage(name)) return;
+  const {height, width} = network[name], {top, left} = cornerOf(name, channel);
+  Object.assign(at('channel'), {height, width});
+  at('channel').getContext('2d').drawImage(at(name), left, top, width, height, 0, 0, width, height);
+  frame(at('channel'), y, x, 1, 1);
+  at('channelName').textContent = `channel ${channel}, enlarged`;
+}
+
+// Lines from the corners of the patch to the activation that is computed from it; a unit has one from each of the
+// inputs [{y, x, channel}] that its table names, with a frame around them.
+function showLines(inputs) {
+  const box = at('lines').getBoundingClientRect(), from = at(before(chosen.name));
+  const target = at(chosen.name)?.nextElementSibling ?? at('bars').querySelector('[aria-pressed=true] ~ progress');
+  const to = target.getBoundingClientRect(), patch = from.nextElementSibling.getBoundingClientRect();
+  const line = (x, y, x2, y2) =>
+    `<path d="M${x - box.left},${y - box.top} L${x2 - box.left},${y2 - box.top}" stroke="#ffb000"/>`;
+  if (!to.width || !patch.width) at('lines').innerHTML = '';  // one of them is not shown
+  else if (!inputs) at('lines').innerHTML = ['left', 'right'].flatMap(x => ['top', 'bottom'].map(y =>
+    line(patch[x], patch[y], to[x], to[y]))).join('');
+  else {
+    const {left, top, width} = from.getBoundingClientRect(), scale = width / from.width;
+    const end = to.right < left ? to.right : to.left;
+    at('lines').innerHTML = inputs.map(({y, x, channel}) => {
+      const corner = cornerOf(before(chosen.name), channel);
+      const [atX, atY] = [left + scale * (corner.left + x + 0.5), top + scale * (corner.top + y + 0.5)];
+      return line(atX, atY, end, (to.top + to.bottom) / 2) +
+        `<circle cx="${atX - box.left}" cy="${atY - box.top}" r="5" fill="none" stroke="#ffb000"/>`;
     }).join('');
+  }
 }
 
 function explain() {
@@ -125,19 +162,30 @@ function explain() {
   frameIn(name, y, x, channel, 1, 1);
   const place = isImage(name) ? `channel ${channel}, row ${y}, column ${x}` : `unit ${channel}`;
   const explanation = !(name in layers) ? explainPooling : isImage(name) ? explainConvolution : explainUnit;
-  const [words, numbers] = explanation(chosen, network[before(name)], valueAt(network[name], y, x, channel).toFixed(4));
+  const [words, numbers, inputs] =
+    explanation(chosen, network[before(name)], valueAt(network[name], y, x, channel).toFixed(4));
   at('words').innerHTML = `<h2>${name}, ${place}</h2>${words}`;
   at('numbers').innerHTML = numbers;
-  showLines();
+  for (const button of at('bars').querySelectorAll('button'))
+    button.ariaPressed = name === LAST && Number(button.dataset.digit) === channel;
+  enlargeChannel(chosen);
+  showLines(inputs);
   keepState();
 }
 
-const activationOf = (name, value) => name === LAST ? `The logit is ${value}` : `${data.activation} makes it ${value}`;
+const activationOf = (name, value) => name === LAST ? `the logit is ${value}` : `${data.activation} makes it ${value}`;
 
 const placeOf = ({width, channels}, i) =>
   ({y: Math.floor(i / channels / width), x: Math.floor(i / channels) % width, channel: i % channels});
 
-const strongestOf = name => ({name, ...placeOf(network[name], largestAt(network[name].array))});
+// The strongest activation of a layer; of a convolution's, of those whose patch lies inside its input.
+function strongestOf(name) {
+  const layer = network[name], [h, w] = isImage(name) && layers[name]?.shape || [1, 1];
+  const isWhole = ({y, x}) => isInside(network[before(name)], y - Math.floor((h - 1) / 2), x - Math.floor((w - 1) / 2)) &&
+    isInside(network[before(name)], y + Math.floor(h / 2), x + Math.floor(w / 2));
+  return {name, ...placeOf(layer, largestAt(h * w === 1 ? layer.array :
+    layer.array.map((value, i) => isWhole(placeOf(layer, i)) ? value : -Infinity)))};
+}
 
 function explainUnit({name, channel}, input, value) {
   const {weights, biases} = layers[name], units = biases.length, bias = biases[channel];
@@ -147,17 +195,21 @@ function explainUnit({name, channel}, input, value) {
   const total = sumOf(parts.map(effect)), largest = parts.sort((a, b) => Math.abs(effect(b)) - Math.abs(effect(a)));
   const {channel: c, x, y} = placeOf(input, largest[0].i);
   frameIn(before(name), y, x, c, 1, 1);
-  const rows = largest.slice(0, 8).map(part => {
-    const {channel: c, x, y} = placeOf(input, part.i);
+  const named = largest.slice(0, 8), inputs = named.map(part => placeOf(input, part.i));
+  const row = (part, n) => {
+    const {channel: c, x, y} = inputs[n];
     const place = array.length > channels ? `channel ${c}, row ${y}, column ${x}` : `unit ${c}`;
     return `<tr><td>${place}</td><td>${part.activation.toFixed(4)}</td><td>${part.weight.toFixed(4)}</td>` +
       `<td style="${signed(effect(part), Math.abs(effect(largest[0])))}">${effect(part).toFixed(4)}</td></tr>`;
-  }).join('');
+  };
+  const rows = named.map(row), header = [before(name), 'activation', 'weight', 'product'];
+  const table = rows => '<table class="effects"><tr>' + header.map(each => `<th>${each}</th>`).join('') +
+    `</tr>${rows.join('')}</table>`;
   return [`<p><b>sum ${total.toFixed(4)} + bias ${bias.toFixed(4)} = ${(total + bias).toFixed(4)}; ` +
-    `${activationOf(name, value)}.</b></p><p>The sum runs over all ${array.length} activations of ${before(name)}. ` +
-    'The table has those with the largest effects, up or down.</p>',
-    `<table class="effects"><tr><th>${before(name)}</th><th>activation</th><th>weight</th><th>product</th></tr>` +
-    `${rows}</table>`];
+    `${activationOf(name, value)}.</b></p>`,
+    `<div class="equation">${table(rows.slice(0, 4))}${table(rows.slice(4))}</div>` +
+    `<p>The sum runs over all ${array.length} activations of ${before(name)}. ` +
+    'The lines and the table are those with the largest effects, up or down.</p>', inputs];
 }
 
 function explainPooling({name, y, x, channel}, input, value) {
@@ -177,7 +229,7 @@ function explainConvolution({name, y, x, channel}, input, value) {
   frameIn(before(name), top, left, largest.c, h, w);
   const next = others.slice(0, 4).map(part => `${part.c} (${part.sum.toFixed(4)})`).join(', ');
   return [`<p><b>sum ${total.toFixed(4)} + bias ${bias.toFixed(4)} = ${(total + bias).toFixed(4)}; ` +
-    `${activationOf(name, value)}.</b></p>` +
-    (next && `<p>The sum runs over all ${parts.length} channels of ${before(name)}. Channel ${largest.c} has the ` +
-    `largest effect, up or down; its patch is framed. The next are channels ${next}.</p>`), largest.html];
+    `${activationOf(name, value)}.</b></p>`, largest.html +
+    (next && `<p>Summed over ${before(name)}'s ${parts.length} channels; largest effects, up or down: ` +
+    `channel ${largest.c} (framed), ${next}.</p>`)];
 }

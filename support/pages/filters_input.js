@@ -59,8 +59,8 @@ function slide(count) {
   const {width, height, channels} = output, index = pixel.row * width + pixel.column;
   const next = filled === Infinity ? index : Math.min(index + (count || width), width * height - 1);
   filled = next + 1;
-  const seen = output.array.map((value, i) => i < filled * channels ? value : NaN);
-  draw(at('result'), {...output, array: seen}, value => Number.isNaN(value) ? 0.8 : brightness(value));
+  seen = {...output, array: output.array.map((value, i) => i < filled * channels ? value : NaN)};
+  draw(at('result'), seen, brightness);
   choosePixel(Math.floor(next / width), next % width);
   return filled < width * height;
 }
@@ -68,7 +68,8 @@ function slide(count) {
 function play(isPlaying) {
   clearTimeout(timer);
   at('play').ariaPressed = isPlaying;
-  at('play').textContent = isPlaying ? '\u23f8 Pause' : '\u25b6 Play';
+  at('play').textContent = isPlaying ? '\u275a\u275a Pause' : '\u25b6 Play';
+  at('total').parentNode.ariaLive = isPlaying ? 'off' : 'polite';
   if (!isPlaying) return;
   const [count, milliseconds] = SPEEDS[at('speed').value];
   if (slide(count)) timer = setTimeout(play, milliseconds, true);
@@ -144,11 +145,12 @@ at('rows').innerHTML = at('columns').innerHTML = range(7).map(i => `<option>${i 
 at('kernels').innerHTML = [...Object.keys(allKernels), 'your own'].map(name => `<option>${name}</option>`).join('');
 const first = Object.keys(data.custom)[0] ?? ('edge' in allKernels ? 'edge' : Object.keys(allKernels)[0]);
 const image = Object.assign(new Image(), {src: data.image});
-const showLesson = state => setPicture(image, data.image_name).then(() => start(state));
-image.decode().then(() => showLesson(stateInAddress()));
-at('reset').onclick = () => {
+const showLesson = () => setPicture(image, data.image_name);
+image.decode().then(showLesson).then(() => startFromAddress(start));
+at('reset').onclick = async () => {
   own = undefined;
   play(false);
-  showLesson({guide: showGuide()});
+  keep(false);
+  await showLesson();
+  start({guide: showGuide()});
 };
-window.onhashchange = () => start(stateInAddress());

@@ -37,6 +37,9 @@ function compare(isHandCoded) {
 }
 
 at('handCoded').onchange = ({target}) => compare(target.checked);
+listen(at('channel'), (y, x) => choose(chosen.name, Math.floor(y), Math.floor(x), chosen.channel),
+       (rows, columns, channels = 0) =>
+         choose(chosen.name, chosen.y + rows, chosen.x + columns, chosen.channel + channels), false);
 at('bars').onclick = ({target}) => target.dataset.digit && choose(LAST, 0, 0, Number(target.dataset.digit));
 window.onresize = explain;
 
@@ -51,12 +54,14 @@ function clear() {
   isTestDigit = false;
 }
 
-// Shows an image of 28 x 28 pixels, 0 to 255, in the field for drawing; the first stroke replaces a test digit.
-function paint(pixels, name) {
-  const small = document.createElement('canvas');
-  draw(small, values(28, 28, 1, (y, x) => 1 - pixels[28 * y + x] / 255));
+// Shows images of 28 x 28 pixels, 0 to 255, in the field for drawing; the first stroke replaces a test digit.
+function paint(images, name) {
   clear();
-  drawing.drawImage(small, 0, 0, 280, 280);
+  const small = document.createElement('canvas'), side = 280 / images.length;
+  images.forEach((pixels, i) => {
+    draw(small, values(28, 28, 1, (y, x) => 1 - pixels[28 * y + x] / 255));
+    drawing.drawImage(small, i * side, 140 - side / 2, side, side);
+  });
   isTestDigit = name !== 'Your drawing';
 }
 
@@ -99,8 +104,11 @@ at('clear').onclick = () => {
   for (const canvas of document.querySelectorAll('#layers canvas'))
     canvas.getContext('2d').clearRect(0, 0, canvas.width, canvas.height);
   for (const each of document.querySelectorAll('.framed i')) each.hidden = true;
-  for (const id of ['bars', 'words', 'numbers', 'lines']) at(id).innerHTML = '';
+  for (const id of ['words', 'numbers', 'lines']) at(id).innerHTML = '';
+  at('bars').hidden = at('enlarged').hidden = true;
   shown = '';  // nothing is explained
+  if (showGuide() < GUIDE.length - 1) showGuide(0);  // the others point at what is not there
+  at('guideNext').disabled = true;
   at('answer').textContent = 'Draw a digit, or choose one.';
 };
 
@@ -112,36 +120,41 @@ for (const {pixels, label, read: mistake} of [...data.digits, ...data.mistakes])
   button.ariaLabel = isRight ? name : `${label} as ${mistake}: ${name}, read as ${mistake}`;
   draw(button.firstChild, values(28, 28, 1, (y, x) => 1 - bytes[28 * y + x] / 255));
   button.onclick = () => {
-    paint(bytes, name);
+    paint([bytes], name);
     read(bytes, name);
+    at('answer').scrollIntoView({block: 'nearest'});  // it can be out of sight on a phone
   };
   at(isRight ? 'digits' : 'mistakes').append(button);
 }
 
+for (const id of ['digits', 'mistakes']) oneTabStop(at(id));
+
 // ---- The guide, and the state in the address ----
 
-const showGuide = guideThrough([
+const GUIDE = [
   ['drawing', 'Draw a digit. The network that you have trained reads it at once.'],
   ['image', 'This is what it sees: 28 x 28 pixels, the digit in the middle.'],
   [firstConv ?? data.order[0], 'Each tile is one learned kernel, and what it makes of the image. Point at one.'],
   ...HAND in layers ? [['handCoded', 'Here you can put the hand-coded kernels in their place, and compare.']] : [],
   ['layers', 'The lines lead to what an activation is computed from.'],
   ['arithmetic', 'Here is its arithmetic. Arrow keys move, Page Up and Page Down change the channel.'],
-  ['bars', 'The ten logits, their exponentials, and the probabilities. A click on a digit shows what spoke for it.'],
-  ['drawing', 'Now you: draw a digit of which the network is unsure, with a probability below 0.9.']],
-() => shown === 'Your drawing' && Math.max(...softmaxOf([...network[LAST].array]).probabilities) < 0.9 &&
+  ['bars', 'The ten logits, their exponentials, and the probabilities. A click on a digit shows what spoke for it. ' +
+    'One of the ten must win, whatever is drawn.'],
+  ['drawing', 'Now you: draw a digit of which the network is unsure, with a probability below 0.9.']];
+const showGuide = guideThrough(GUIDE, () => shown === 'Your drawing' && Math.max(...softmaxOf([...network[LAST].array]).probabilities) < 0.9 &&
   ' Done: it is unsure.', () => keepState());
 
 function keepState() {
   keepInAddress(() => ({shown, chosen, guide: showGuide(), handCoded: at('handCoded').checked || undefined,
-    pixels: btoa(String.fromCharCode(...[...network.image.array].map(value => Math.round(255 * value))))}));
+    pixels: shown && images.map(pixels => btoa(String.fromCharCode(...pixels)))}));
 }
 
 function start(state) {
-  const pixels = bytesOf(state.pixels ?? data.digits[0].pixels);
-  paint(pixels, state.shown);
+  const [first, ...others] = [state.pixels || data.digits[0].pixels].flat().map(bytesOf);
+  paint([first, ...others], state.shown);
   chosen = null;
-  read(pixels, state.shown || `Test digit, a ${data.digits[0].label}`);
+  keep(false);
+  read(first, state.shown || `Test digit, a ${data.digits[0].label}`, ...others);
   compare(Boolean(state.handCoded));
   const {name, y, x, channel} = state.chosen?.name in network ? state.chosen : strongestOf(data.order[0]);
   choose(name, y, x, channel);
@@ -149,4 +162,4 @@ function start(state) {
 }
 
 at('reset').onclick = () => start({});
-start(stateInAddress());
+startFromAddress(start);
