@@ -20,6 +20,8 @@ CHECKPOINTS, RUN, LOGS = 'support/checkpoints.py', 'support/runs.py', 'support/e
 FIGURES, TABLES, OUTPUTS, CLI = 'support/figures.py', 'support/tables.py', 'support/outputs.py', 'support/cli.py'
 CLUSTER, DEVICES, DIGITS = 'support/cluster.py', 'support/devices.py', 'support/digits.py'
 NETWORK, READ = 'support/pages/network.js', 'support/pages/read_digits.js'
+NETWORK_PAGE, NETWORK_INPUT = 'support/pages/convnet_mnist.js', 'support/pages/network_input.js'
+FILTERS_PAGE, FILTERS_INPUT = 'support/pages/basic_filters.js', 'support/pages/filters_input.js'
 
 FAULTS = [  # name, file, text, replacement; file of tests, which of them (as pytest -k takes it)
     # Kernels
@@ -92,6 +94,19 @@ FAULTS = [  # name, file, text, replacement; file of tests, which of them (as py
     ('a drawing cut at its last row', READ, 'Math.max(right, x)', 'x', 'network_page', 'drawings_become'),
     ('strokes widened to one side', READ, '    largest[i - step] = Math.max(largest[i - step], array[i]);\n', '',
      'network_page', 'drawings_become'),
+    ('certainty is printed as 1', NETWORK_PAGE, 'value > 0.99995 ?', 'value > 2 ?', 'network_page', 'quite_certain'),
+    ('another channel is enlarged', NETWORK_PAGE, 'drawImage(at(name), left, top,', 'drawImage(at(name), 0, 0,',
+     'network_page', 'enlarged'),
+    ('a patch beyond the border is explained first', NETWORK_PAGE, 'isWhole(placeOf(layer, i)) ?', 'true ?',
+     'network_page', 'strongest'),
+    ('lines from other units', NETWORK_PAGE, 'inputs = named.map(part => placeOf(input, part.i))',
+     'inputs = named.map((part, i) => placeOf(input, i))', 'network_page', 'largest_effects'),
+    ('only the first digit is sent', NETWORK_INPUT, 'images.map(pixels => btoa', 'images.slice(0, 1).map(pixels => btoa',
+     'network_page', 'several'),
+    ('an output is shown before its time', FILTERS_INPUT, 'i < filled * channels', 'i < (filled + 1) * channels',
+     'filters_page', 'enlarged'),
+    ('what is enlarged lies elsewhere', FILTERS_PAGE, 'firstY = top - Math.floor((side - height) / 2)', 'firstY = top',
+     'filters_page', 'enlarged'),
     ('rotated as the camera lay', U, 'return ImageOps.exif_transpose(image)', 'return image', 'basic_filters', 'exif'),
     # The network and its training
     ('dropout not divided by keep_prob', L2, '(tf.cast(kept, tf.float32) / keep_prob)', 'tf.cast(kept, tf.float32)',

@@ -227,7 +227,7 @@ function explainConvolution({name, y, x, channel}, input, value) {
   const total = sumOf(parts.map(part => part.sum));
   const [largest, ...others] = parts.sort((a, b) => Math.abs(b.sum) - Math.abs(a.sum));
   frameIn(before(name), top, left, largest.c, h, w);
-  const next = others.slice(0, 4).map(part => `${part.c} (${part.sum.toFixed(4)})`).join(', ');
+  const next = others.slice(0, 3).map(part => `${part.c} (${part.sum.toFixed(4)})`).join(', ');
   return [`<p><b>sum ${total.toFixed(4)} + bias ${bias.toFixed(4)} = ${(total + bias).toFixed(4)}; ` +
     `${activationOf(name, value)}.</b></p>`, largest.html +
     (next && `<p>Summed over ${before(name)}'s ${parts.length} channels; largest effects, up or down: ` +
