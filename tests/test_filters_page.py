@@ -267,19 +267,60 @@ def test_mouse_touch_and_keys_choose_the_same_pixel(page):
     assert page.execute_script('return scrollY') == scrolled
 
 
+def finger(page, selector, *moves):
+    """A finger's events on an element: each is a type, and pixels to the right and down from its middle."""
+    page.execute_script('''const [selector, moves] = arguments, element = document.querySelector(selector);
+        const {left, top, width, height} = element.getBoundingClientRect();
+        element.setPointerCapture = () => {};
+        for (const [type, x, y] of moves)
+          element.dispatchEvent(new PointerEvent('pointer' + type, {bubbles: true, pointerType: 'touch', buttons: 1,
+            clientX: left + width / 2 + x, clientY: top + height / 2 + y}))''', selector, moves)
+
+
+def test_a_finger_that_scrolls_chooses_and_changes_nothing(page):
+    place = chosen_pixel(page)
+    finger(page, '#picture', ['down', 60, 60], ['move', 60, 90], ['move', 62, 160], ['cancel', 62, 160])
+    assert chosen_pixel(page) == place
+    finger(page, '#picture', ['down', 60, 60], ['move', 90, 60])
+    assert chosen_pixel(page) != place
+    choose(page, 'kernels', 'identity')
+    drag = [['down', 0, 0], ['move', 0, -50], ['up', 0, -50]]
+    finger(page, '#editor input', *drag)
+    assert page.execute_script('return matrix[0][0]') == 0
+    cell(page, 0, 0).click()  # now the cell is being edited
+    finger(page, '#editor input', *drag)
+    assert page.execute_script('return matrix[0][0]') == pytest.approx(1)
+
+
+def test_enter_fixes_the_pixel_and_the_address_keeps_that(page):
+    canvas = page.find_element(By.ID, 'picture')
+    place = chosen_pixel(page)
+    canvas.send_keys(Keys.SHIFT, Keys.ARROW_RIGHT, Keys.NULL)
+    assert chosen_pixel(page) == [place[0], place[1] + 10]
+    canvas.send_keys(Keys.ENTER, Keys.ARROW_LEFT)
+    time.sleep(0.5)  # the address follows a moment later
+    page.refresh()
+    WebDriverWait(page, 20).until(lambda driver: driver.execute_script('return output'))
+    ActionChains(page).move_to_element_with_offset(page.find_element(By.ID, 'picture'), 20, 20).perform()
+    assert chosen_pixel(page) == [place[0], place[1] + 9] and page.find_element(By.ID, 'kept').is_displayed()
+    page.find_element(By.ID, 'picture').send_keys(Keys.ENTER)
+    assert not page.find_element(By.ID, 'kept').is_displayed()
+
+
 # ---- Weights as people type and drag them, and what stays ----
 
 def cell(page, row, column):
     return page.find_element(By.CSS_SELECTOR, '#editor [data-y="{}"][data-x="{}"]'.format(row, column))
 
 
-@pytest.mark.parametrize('typed, value', [('1,5', 1.5), ('-', 0.25), ('', 0), ('.0625', 0.0625), ('-2', -2)])
+@pytest.mark.parametrize('typed, value', [('1,5', 1.5), ('-', 0.25), ('Infinity', 0.25), ('', 0), ('.0625', 0.0625), ('-2', -2)])
 def test_a_weight_is_what_a_person_means(page, typed, value):
     choose(page, 'kernels', 'blur')
     replace(page, cell(page, 1, 1), typed or Keys.BACKSPACE)
     found = page.execute_script('return matrix[1][1]')
-    assert found == value or (typed == '-' and found != 0)  # not a number yet: the weight before stays
-    assert (cell(page, 1, 1).get_attribute('aria-invalid') == 'true') == (typed == '-')
+    is_none = typed in ('-', 'Infinity')  # the weight before stays
+    assert found == value
+    assert (cell(page, 1, 1).get_attribute('aria-invalid') == 'true') == is_none
     cell(page, 1, 1).send_keys(Keys.TAB)  # what is no number becomes the weight again
     assert cell(page, 1, 1).get_attribute('aria-invalid') != 'true'
     assert float(cell(page, 1, 1).get_attribute('value').replace(',', '.') or 0) == pytest.approx(found)
@@ -323,6 +364,8 @@ def test_the_chosen_place_stays_when_stride_and_padding_change(page):
     ('edge', 'sum to 0: flat areas become 0'), ('blur', 'sum to 1: flat areas keep their brightness'),
     ('blur', 'which blurs'), ('left_sobel', 'light left of dark becomes white'),
     ('bottom_sobel', 'dark above light becomes white'), ('sharpen', 'Negative weights subtract'),
+    ('emboss', 'dark left of light becomes brighter'), ('emboss', 'dark above light becomes brighter'),
+    ([[2]], 'This weight is 2: flat areas become brighter'),
     ([[1], [0], [-1]], 'light above dark becomes white'), ([[1, 0, -1]], 'light left of dark becomes white')])
 def test_the_words_are_those_of_the_kernel(page, name, says):
     if isinstance(name, str):
@@ -335,6 +378,9 @@ def test_the_words_are_those_of_the_kernel(page, name, says):
 def test_one_weight_does_not_blur(page):
     page.execute_script('setMatrix([[0, 0.5], [0, 0]], "your own")')
     assert 'blurs' not in text(page, 'words')
+    for rows in [[-1]], [[0, 0, 0], [0, -1, 0], [0, 0, 0]]:
+        page.execute_script('setMatrix(arguments[0], "your own")', rows)
+        assert 'subtract' not in text(page, 'words')
 
 
 def test_a_click_on_a_weight_with_an_unsteady_hand_changes_nothing(page):
@@ -357,35 +403,60 @@ def test_the_address_is_not_told_of_every_movement(page):
 
 def test_play_slides_the_kernel_and_fills_the_output(page):
     choose(page, 'kernels', 'edge')
-    page.execute_script("choosePixel(0, 0); at('speed').value = 4")
+    page.execute_script("choosePixel(0, 0); at('speed').value = 3")
     page.find_element(By.ID, 'play').click()
     WebDriverWait(page, 20).until(lambda _: chosen_pixel(page)[0] > 5)
     page.find_element(By.ID, 'play').click()
     filled = page.execute_script("""const canvas = at('result'), count = filled;
         const bytes = canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data;
-        return [count, Array.from(bytes).filter((_, i) => i % 4 === 0)]""")
-    count, shown = filled[0], np.array(filled[1])
-    assert 5 * 90 < count < 60 * 90 and (shown[count:] == 204).all()
+        return [count, Array.from(bytes)]""")
+    count, shown, alpha = filled[0], np.array(filled[1])[::4], np.array(filled[1])[3::4]
+    assert 5 * 90 < count < 60 * 90 and (alpha[count:] == 0).all() and (alpha[:count] == 255).all()
     expected = 255 * np.clip(0.5 + 0.5 * output(page).ravel()[:count], 0, 1)
     assert np.abs(shown[:count] - expected).max() <= 1
     place = chosen_pixel(page)
     page.find_element(By.ID, 'step').click()
     assert chosen_pixel(page) == [place[0] + (place[1] + 1) // 90, (place[1] + 1) % 90]
+    assert page.execute_script('return filled') == count + 1
+    ActionChains(page).move_to_element(page.find_element(By.ID, 'result')).perform()  # one points: all is there again
+    assert page.execute_script("return at('result').getContext('2d').getImageData(0, 0, 90, 60).data.every("
+                               "(byte, i) => i % 4 < 3 || byte === 255)")
+    place = chosen_pixel(page)
+    page.find_element(By.ID, 'step').click()  # moves on, and hides nothing
+    assert chosen_pixel(page) == [place[0], place[1] + 1] and page.execute_script('return seen === output')
+
+
+def test_play_comes_to_its_end_in_seconds_and_the_mouse_does_not_disturb_it(page):
+    page.execute_script("at('speed').value = 4")
+    page.find_element(By.ID, 'play').click()
+    canvas = page.find_element(By.ID, 'picture')
+    ActionChains(page).move_to_element(canvas).move_by_offset(5, 5).perform()
+    places = [page.execute_script('return pixel.row * 90 + pixel.column') for _ in range(20)]
+    assert places == sorted(places)
+    WebDriverWait(page, 20).until(lambda _: text(page, 'play') != page.execute_script('return "\u275a\u275a Pause"'))
+    assert chosen_pixel(page) == [59, 89]
+    page.find_element(By.ID, 'play').click()
+    ActionChains(page).move_to_element(canvas).click().perform()  # a click ends it, and fixes the pixel
+    assert text(page, 'play').endswith('Play') and page.find_element(By.ID, 'kept').is_displayed()
+    page.find_element(By.ID, 'step').click()
+    assert not page.find_element(By.ID, 'kept').is_displayed()
 
 
 def test_what_lies_around_the_patch_and_the_output_is_enlarged(page):
-    """15 x 15 pixels, framed where the kernel lies; light grey beyond the border, and where no output is yet."""
+    """15 x 15 pixels, framed where the kernel lies; transparent beyond the border, and where no output is yet."""
     choose(page, 'kernels', 'blur')
-    page.execute_script('choosePixel(30, 88); slide(1)')
+    page.execute_script('choosePixel(30, 88); filled = 1; slide(1)')
     row, column = chosen_pixel(page)
     found = {name: np.array(page.execute_script('''const canvas = at(arguments[0]);
-        return Array.from(canvas.getContext('2d').getImageData(0, 0, 15, 15).data)''', name)).reshape(15, 15, 4)[..., 0]
+        return Array.from(canvas.getContext('2d').getImageData(0, 0, 15, 15).data)''', name)).reshape(15, 15, 4)
         for name in ('pictureNear', 'resultNear')}
     grey = page.execute_script('return Array.from(picture.grey.array)')
     for name, values, last in ('pictureNear', grey, 60 * 90), ('resultNear', output(page).ravel(), 90 * row + column + 1):
-        values = np.where(np.arange(60 * 90) < last, values, 0.8).reshape(60, 90)
-        around = np.pad(values, 7, mode='constant', constant_values=0.8)[row:row + 15, column:column + 15]
-        assert np.abs(found[name] - 255 * around).max() <= 1, name
+        values = np.where(np.arange(60 * 90) < last, values, np.nan).reshape(60, 90)
+        around = np.pad(values, 7, mode='constant', constant_values=np.nan)[row:row + 15, column:column + 15]
+        is_there = ~np.isnan(around)
+        np.testing.assert_array_equal(found[name][..., 3] == 255, is_there)
+        assert np.abs(found[name][is_there][:, 0] - 255 * around[is_there]).max() <= 1, name
     frames = page.execute_script('''return ['pictureNear', 'resultNear'].map(name =>
         ['top', 'left', 'height', 'width'].map(side => parseFloat(at(name).nextElementSibling.style[side]) * 15 / 100))''')
     np.testing.assert_allclose(frames, [[6, 6, 3, 3], [7, 7, 1, 1]], atol=1e-3)
@@ -404,10 +475,15 @@ def test_the_guide_checks_its_question_and_stays_closed(page):
     for _ in range(6):
         assert page.find_elements(By.CSS_SELECTOR, '.shown')
         page.find_element(By.ID, 'guideNext').click()
-    for name, solved in ('left_sobel', False), ('edge', False), ('top_sobel', True):
-        choose(page, 'kernels', name)
+    for name, solved in [('left_sobel', False), ('edge', False), ('top_sobel', True), ('identity', False),
+                         ([[1, 2, 1], [1, -2, 1], [-1, -2, -1]], False), ([[1, 1], [-2, -2], [1, 1]], True)]:
+        if isinstance(name, str):
+            choose(page, 'kernels', name)
+        else:
+            page.execute_script('setMatrix(arguments[0], "your own")', name)
         assert ('Yes' in text(page, 'guideText')) == solved, name
     page.find_element(By.ID, 'guideClose').click()
+    assert page.switch_to.active_element == page.find_element(By.ID, 'guideOpen')
     time.sleep(0.5)  # the address follows a moment later
     page.refresh()
     WebDriverWait(page, 20).until(lambda driver: driver.execute_script('return output'))
@@ -456,7 +532,7 @@ def test_a_picture_of_one_s_own(page, lesson1, tmp_path):
     assert r'--image "red ' in text(page, 'command') and page.execute_script('return picture.rgb.array[0]') == 1
     (tmp_path / 'none.png').write_text('no picture')
     page.find_element(By.ID, 'file').send_keys(str(tmp_path / 'none.png'))
-    WebDriverWait(page, 20).until(lambda _: 'is no picture' in text(page, 'error'))
+    WebDriverWait(page, 20).until(lambda _: 'is no picture' in text(page, 'fileError'))
     page.execute_script('''const transfer = new DataTransfer();
         const bytes = Uint8Array.from(atob(arguments[0]), character => character.charCodeAt(0));
         transfer.items.add(new File([bytes], 'dropped.png'));

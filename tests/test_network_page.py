@@ -40,7 +40,7 @@ def opened(browser, page_path):
 @pytest.fixture
 def page(opened):
     opened.set_window_size(1400, 1200)
-    opened.execute_script('chosen = null; clear(); read(bytesOf(data.digits[0].pixels), "Test")')
+    opened.execute_script('chosen = null; clear(); read([bytesOf(data.digits[0].pixels)], "Test")')
     return opened
 
 
@@ -140,7 +140,7 @@ def test_a_unit_names_what_has_the_largest_effects(page, name, inputs):
     places = [np.unravel_index(index, (7, 7, 64)) for index in largest]
     assert circles == ([[c // 8 * 10 + y, c % 8 * 10 + x] for y, x, c in places] if name == 'fc' else
                        [list(divmod(index, 32)) for index in largest])
-    assert len(page.find_elements(By.CSS_SELECTOR, '#lines path')) == 8 and frames(page)[inputs][:2] == circles[0]
+    assert len(page.find_elements(By.CSS_SELECTOR, '#lines path')) == (8 if name == 'fc' else 0) and frames(page)[inputs][:2] == circles[0]
     pressed = page.find_elements(By.CSS_SELECTOR, '#bars [aria-pressed=true]')
     assert [each.text for each in pressed] == (['3'] if name == 'softmax_linear' else [])
 
@@ -318,9 +318,10 @@ def test_pointing_in_a_narrow_window_touching_and_choosing(page, network, mnist)
     mistakes = min((reads != mnist.test.labels[:130]).sum(), 20)
     assert len(buttons) == 20 + mistakes and all(button.get_attribute('aria-label') for button in buttons)
     buttons[1].send_keys(Keys.ENTER)
+    assert page.find_element(By.CSS_SELECTOR, '.digit[aria-pressed=true]') == buttons[1]
     assert 'Test digit, a 2: the network reads {} '.format(reads[1]) in text(page, 'answer')
     buttons[20].send_keys(Keys.ENTER)
-    assert 'the network reads {} '.format(buttons[20].get_attribute('aria-label')[-1]) in text(page, 'answer')
+    assert 'the network reads {} '.format(buttons[20].text[-1]) in text(page, 'answer')
 
 
 def test_a_new_image_has_its_strongest_activation_explained_unless_one_was_clicked(page):
@@ -329,7 +330,7 @@ def test_a_new_image_has_its_strongest_activation_explained_unless_one_was_click
     for layer, digit, border in ('conv1', None, 2), ('pool1', 3, 0), ('conv2', 5, 2), ('softmax_linear', 1, 0):
         page.execute_script('isKept = false; choose(arguments[0], 0, 0, 0)', layer)
         if digit is None:  # a line at the upper border, which is white
-            page.execute_script('read(Uint8Array.from({length: 784}, (_, i) => i < 84 ? 255 : 0), "Test")')
+            page.execute_script('read([Uint8Array.from({length: 784}, (_, i) => i < 84 ? 255 : 0)], "Test")')
         else:
             digits[digit].click()
         value, shape, array = page.execute_script('''const {y, x, channel, name} = chosen, layer = network[name];
@@ -377,11 +378,15 @@ def test_several_digits_have_a_probability_each_and_are_all_sent(page, network, 
     logits = network(two)['softmax_linear'].astype(float)
     expected = (np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)).max(axis=1)
     page.execute_script("""const bytes = bytesOf(arguments[0]), digits = [bytes.slice(0, 784), bytes.slice(784)];
-        paint(digits, 'Your drawing'); read(digits[0], 'Your drawing', digits[1])""", send_images(two))
-    first, second = re.fullmatch(r'Your drawing: the network reads {} {} \(probabilities (\S+), (\S+)\)\. The layers '
-                                 r'show the first digit\.(?: It is unsure\.)?'.format(*logits.argmax(axis=1)),
+        paint(digits, 'Your drawing'); read(digits, 'Your drawing')""", send_images(two))
+    first, second = re.fullmatch(r'Your drawing: the network reads {} {} \(probabilities (\S+), (\S+)\)\. A click '
+                                 r'shows its layers\.(?: It is unsure\.)?'.format(*logits.argmax(axis=1)),
                                  text(page, 'answer')).groups()
     np.testing.assert_allclose([float(each.strip('<>')) for each in (first, second)], expected, atol=0.02)
+    page.find_element(By.CSS_SELECTOR, '#answer [data-number="1"]').click()
+    assert page.execute_script('return [...network.image.array].map(value => Math.round(255 * value))') == list(
+        two[1].ravel()) and page.find_element(By.CSS_SELECTOR, '#answer [aria-pressed=true]').text == str(logits[1].argmax())
+    page.find_element(By.CSS_SELECTOR, '#answer [data-number="0"]').click()
     answer, seen = text(page, 'answer'), page.execute_script('return readDigits(drawing).length')
     time.sleep(0.5)  # the address follows a moment later
     sent = page.execute_script('start({}); return location.hash')
@@ -424,6 +429,19 @@ def test_a_quick_page_that_asks_for_nothing(page, page_path):
         fetch('data:text/plain,x').then(() => done(false), () => done(true))''')
 
 
+def test_the_numbers_of_a_patch_are_legible_on_the_colours_of_activations(page):
+    """Judged by the contrast that WCAG defines."""
+    styles = page.execute_script('''choose('pool1', 0, 0, 0); const strongest = strongestIn(network.conv1);
+        return Array.from({length: 101}, (_, i) => patchStyle(i / 100 * strongest))''')
+    for style in styles:
+        *parts, text_colour = re.fullmatch(r'background: rgb\((\d+) (\d+) (\d+)\); color: (black|white)', style).groups()
+        parts = np.array(parts, float) / 255
+        linear = np.where(parts <= 0.04045, parts / 12.92, ((parts + 0.055) / 1.055) ** 2.4)
+        luminance = linear @ [0.2126, 0.7152, 0.0722] + 0.05
+        assert (luminance / 0.05 if text_colour == 'black' else 1.05 / luminance) >= 4.5, style
+    assert len(set(styles)) > 90
+
+
 def test_a_test_digit_is_in_the_field_until_the_first_stroke_and_a_sent_drawing_stays(page):
     """Judged by what is dark there, in a grid of 28 x 28."""
     dark = """const bytes = drawing.getImageData(0, 0, 280, 280).data, centre = i => 10 * i + 5;
@@ -461,6 +479,9 @@ def test_clear_leaves_nothing_and_one_pointer_draws(page):
     assert page.execute_script('return showGuide()') == 0 and layers.location == place  # nothing moves
     assert not page.find_element(By.ID, 'guideNext').is_enabled()
     page.execute_script('showGuide(arguments[0])', len(page.execute_script('return GUIDE')))  # closed
+    time.sleep(0.5)  # the address follows a moment later
+    page.refresh()
+    assert text(page, 'answer') == 'Draw a digit, or choose one.'
     assert text(page, 'bars') == text(page, 'arithmetic') == '' and frames(page) == {}
     assert page.execute_script("""return [...document.querySelectorAll('#layers canvas')].every(canvas =>
         canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data.every(byte => byte === 0))""")

@@ -52,8 +52,7 @@ def write_network_page(run, results):
         'layers': {layer: quantized(results.weights[layer + '/weights'], results.weights[layer + '/biases'])
                    for layer in order if layer + '/weights' in results.weights},
         'digits': [digit(test, index) for index in range(min(20, len(test.labels)))],
-        'mistakes': [dict(digit(test, index), read=int(results.probabilities[index].argmax()))
-                     for index in figures.worst_mistakes(test, results.probabilities)[:20]]}))
+        'mistakes': [digit(test, index) for index in figures.worst_mistakes(test, results.probabilities)[:20]]}))
 
 
 # ---- The arithmetic of the network page, as a reference in NumPy ----

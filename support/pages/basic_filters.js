@@ -41,7 +41,7 @@ function update() {
   seen = output = conv2d(input, kernelOf(kernel, input.channels, wrong), stride, padding);
   at('wrong').disabled = input.channels === 1;
   const sum = sumOf(kernel), isZeroSum = Math.abs(sum) <= 1e-5 * sumOf(kernel.flat().map(Math.abs));
-  at('sum').textContent = Number(sum.toPrecision(6));
+  at('sum').textContent = Number(sum.toPrecision(6)) + (wrong ? ', three times' : '');
   at('words').textContent = words(kernel, wrong ? 3 * sum : sum, isZeroSum, wrong);
   at('divide').hidden = isZeroSum || Math.abs(sum - 1) < 1e-5;
   const formula = (length, k) => `ceil(${padding === 'SAME' ? length : `(${length} - ${k} + 1)`} / ${stride})`;
@@ -63,7 +63,8 @@ function update() {
 
 // What the weights say about the output.
 function words(kernel, sum, isZeroSum, wrong) {
-  const text = [], weights = `These ${kernel.flat().length} weights${wrong ? ', three times over,' : ''} sum to`;
+  const count = kernel.flat().length, times = wrong ? ', three times over,' : '';
+  const text = [], weights = count > 1 ? `These ${count} weights${times} sum to` : `This weight${times} is`;
   if (isZeroSum) text.push(`${weights} 0: flat areas become 0, shown grey.`);
   else if (Math.abs(sum - 1) < 1e-5) text.push(`${weights} 1: flat areas keep their brightness.`);
   else text.push(`${weights} ${Number(sum.toPrecision(4))}: flat areas become ` +
@@ -72,13 +73,15 @@ function words(kernel, sum, isZeroSum, wrong) {
     row.map((weight, x) => isMeant((kernel.length - 1) / 2 - y, (row.length - 1) / 2 - x) ? weight : 0)))));
   const [top, bottom] = [sumWhere(up => up > 0), sumWhere(up => up < 0)];
   const [left, right] = [sumWhere((_, aside) => aside > 0), sumWhere((_, aside) => aside < 0)];
-  if (isZeroSum && left * right < 0)
-    text.push(`It compares left with right: ${left > 0 ? 'light left of dark' : 'dark left of light'} becomes white.`);
-  if (isZeroSum && top * bottom < 0)
-    text.push(`It compares above with below: ${top > 0 ? 'light above dark' : 'dark above light'} becomes white.`);
+  const white = isZeroSum ? 'white' : 'brighter';
+  if (left * right < 0)
+    text.push(`It compares left with right: ${left > 0 ? 'light left of dark' : 'dark left of light'} becomes ${white}.`);
+  if (top * bottom < 0)
+    text.push(`It compares above with below: ${top > 0 ? 'light above dark' : 'dark above light'} becomes ${white}.`);
   if (kernel.flat().every(weight => weight >= 0) && kernel.flat().filter(weight => weight).length > 1)
     text.push('No weight is negative: it mixes neighbours, which blurs.');
-  if (!isZeroSum && kernel.flat().some(weight => weight < 0))
+  const middle = kernel[(kernel.length - 1) / 2]?.[(kernel[0].length - 1) / 2];
+  if (!isZeroSum && middle > 0 && left * right >= 0 && top * bottom >= 0 && kernel.flat().some(weight => weight < 0))
     text.push('Negative weights subtract the neighbours: what differs from them stands out.');
   return text.join(' ');
 }
@@ -162,8 +165,8 @@ const largestOf = rows => Math.max(...rows.flat().map(Math.abs), 1e-9);
 const numberOf = text => Number(text.trim().replace(',', '.').replace('\u2212', '-'));
 
 function setWeight(input, value) {
-  input.ariaInvalid = Number.isNaN(value);
-  if (Number.isNaN(value)) return;
+  input.ariaInvalid = !Number.isFinite(value);
+  if (!Number.isFinite(value)) return;
   matrix = matrix.map(row => [...row]);
   matrix[input.dataset.y][input.dataset.x] = value;
   own = matrix;
@@ -200,9 +203,9 @@ async function openFile(file) {
   if (!file) return;  // the dialog was cancelled, or what was dropped is no file
   try {
     await setPicture(file, '"' + file.name.replace(/["\\$`]/g, '\\$&') + '"');
-    at('error').textContent = '';
+    at('fileError').textContent = '';
     update();
   } catch (error) {
-    at('error').textContent = `${file.name} is no picture that this browser can read. The earlier one stays.`;
+    at('fileError').textContent = `${file.name} is no picture that this browser can read. The earlier one stays.`;
   }
 }

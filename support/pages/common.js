@@ -62,16 +62,13 @@ function conv2d(input, {shape: [h, w, channelsIn, channels], weights}, stride = 
 // ---- What is shown ----
 
 // Draws one channel as grey, or three as red, green and blue; what is beyond 0 (black) and 1 (white) is clipped, and
-// NaN, where nothing is, is light grey.
+// NaN, where nothing is, is transparent.
 function draw(canvas, {height, width, channels, array}, brightness = value => value) {
   Object.assign(canvas, {height, width});
   const image = new ImageData(width, height), {data} = image;
   for (let i = 0, place = 0; place < array.length; place += channels) {
-    for (let c = 0; c < 3; c++) {
-      const value = array[place + c % channels];
-      data[i++] = Number.isNaN(value) ? 204 : Math.floor(255 * brightness(value));
-    }
-    data[i++] = 255;  // opaque
+    for (let c = 0; c < 3; c++) data[i++] = Math.floor(255 * brightness(array[place + c % channels]));
+    data[i++] = Number.isNaN(array[place]) ? 0 : 255;
   }
   canvas.getContext('2d').putImageData(image, 0, 0);
 }
@@ -90,14 +87,18 @@ const signed = (value, largest) =>
   value === 0 ? '' : `background: rgb(${value < 0 ? '0 114 178' : '213 94 0'} / ` +
     `${0.12 + 0.45 * Math.min(Math.abs(value) / largest, 1)})`;
 
-// The values of a patch are shown as grey, those of a kernel and the products by their sign.
+// How a value of a patch is shown; the network's activations have colours of their own.
+let patchStyle = value => {
+  const grey = Math.round(255 * clamp(value, 0, 1));
+  return `background: rgb(${grey} ${grey} ${grey}); color: ${grey > 127 ? 'black' : 'white'}`;
+};
+
+// Kernels and products are shown by their sign.
 function matrixTable(heading, rows, kind, isZero = () => false) {
   const largest = Math.max(...rows.flat().map(Math.abs), 1e-9);
   const decimals = kind === 'kernel' && rows.flat().every(Number.isInteger) ? 0 : 4;
   const cell = (value, y, x) => {
-    const grey = Math.round(255 * clamp(value, 0, 1));
-    const style = kind === 'patch' || kind === 'four' ?
-      `background: rgb(${grey} ${grey} ${grey}); color: ${grey > 127 ? 'black' : 'white'}` : signed(value, largest);
+    const style = kind === 'patch' || kind === 'four' ? patchStyle(value) : signed(value, largest);
     const border = isZero(y, x) ? 'class="outside" title="a zero beyond the border"' : '';
     return `<td ${border} style="${style}">${value.toFixed(decimals).replace('-0.0000', '0.0000')}</td>`;
   };
@@ -128,16 +129,23 @@ const MOVES = {ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRig
 function listen(canvas, point, move, canKeep = true) {
   canvas.tabIndex = 0;
   canvas.setAttribute('role', 'application');  // it has keys of its own
-  canvas.onpointerdown = canvas.onpointermove = event => {
-    if (canKeep && event.type === 'pointerdown') keep(!isKept && event.pointerType === 'mouse');
-    else if (canKeep && isKept) return;
+  let startX;  // of a finger, which chooses when it is lifted or moves sideways; up and down it scrolls
+  canvas.onpointerdown = canvas.onpointermove = canvas.onpointerup = event => {
+    const isDown = event.type === 'pointerdown';
+    if (isDown) startX = event.clientX;
+    if (event.pointerType === 'touch') {
+      if (isDown || event.type === 'pointermove' && Math.abs(event.clientX - startX) < 10) return;
+      keep(false);
+    } else if (event.type === 'pointerup' || canKeep && isKept && !isDown) return;
+    else if (canKeep && isDown) keep(!isKept);
     const scale = canvas.width / canvas.getBoundingClientRect().width;
     point(event.offsetY * scale, event.offsetX * scale);
   };
   canvas.onkeydown = event => {
+    if (event.key === 'Enter' && canKeep) keep(!isKept);
     if (!(event.key in MOVES)) return;
     event.preventDefault();
-    move(...MOVES[event.key]);
+    move(...MOVES[event.key].map(step => event.shiftKey ? 10 * step : step));
   };
 }
 
@@ -210,6 +218,9 @@ function guideThrough(steps, solved, changed) {
   }
   at('guideNext').onclick = () => show(number + 1);
   at('guideOpen').onclick = () => show(0);
-  at('guideClose').onclick = () => show(steps.length);
+  at('guideClose').onclick = () => {
+    show(steps.length);
+    at('guideOpen').focus();
+  };
   return show;
 }

@@ -5,9 +5,10 @@ const FIGURES = ['image', ...data.order.slice(0, -1)].flatMap(name =>
   name === firstConv && HAND in layers ? [name, HAND] : [name]);
 const figureOf = name => at(name).closest('figure');
 const hasKernels = name => name === firstConv || name === HAND;  // each channel is shown beside its kernel
+const DRAWN = 'Your drawing';
 let images = [];    // one or several digits, each 28 x 28 pixels, 0 to 255
-let network;        // the values of each layer, for the first
-let shown = '';     // whose they are: 'Your drawing', ...
+let network;        // the values of each layer, for one of them
+let shown = '';     // what they are: DRAWN, 'Test digit, a 7', ...
 let chosen = null;  // {name, y, x, channel}: the activation that is explained
 
 function titleOf(name) {
@@ -51,10 +52,18 @@ const SIGNS = Uint32Array.from(range(511), i =>
   packed(mix([255, 255, 255], i < 255 ? [0, 114, 178] : [213, 94, 0], Math.abs(i - 255) / 255)));
 const signColour = value => SIGNS[Math.round(255 * value) + 255];  // from -1 to 1
 const colourOf = value => value < 0 ? signColour(value) : HEATS[Math.round(255 * Math.sqrt(value))];
+const strongestIn = ({array}) => array.reduce((a, b) => Math.max(a, Math.abs(b)), 1e-9);
+
+patchStyle = value => {  // of the layer before the chosen activation
+  const colour = colourOf(value / strongestIn(network[before(chosen.name)]));
+  const parts = [0, 8, 16].map(shift => colour >> shift & 255);  // red, green, blue
+  const luminance = sumOf([0.2126, 0.7152, 0.0722].map((share, c) => share * (parts[c] / 255) ** 2.2));
+  return `background: rgb(${parts.join(' ')}); color: ${luminance > 0.18 ? 'black' : 'white'}`;
+};
 
 function showLayer(name) {
   const layer = network[name], {height, width, columns} = tileOf(name), canvas = at(name);
-  const strongest = layer.array.reduce((a, b) => Math.max(a, Math.abs(b)), 1e-9);
+  const strongest = strongestIn(layer);
   Object.assign(canvas, {height: Math.ceil(layer.channels / columns) * height, width: columns * width});
   const image = new ImageData(canvas.width, canvas.height), pixels = new Uint32Array(image.data.buffer);
   for (let channel = 0; channel < layer.channels; channel++) {
@@ -83,21 +92,26 @@ const probabilityText = value => value > 0.99995 ? '>0.9999' : value < 0.00005 ?
 
 const largestAt = array => array.reduce((best, value, i) => value > array[best] ? i : best, 0);
 
-// Reads one or several digits, and shows the layers for the first. Unless a click has chosen an activation, the
+// Reads one or several digits, and shows the layers for one of them. Unless a click has chosen an activation, the
 // strongest one of the layer is explained.
-function read(pixels, name, ...others) {
-  images = [pixels, ...others];
-  network = inference(pixels);
+function read(digits, name, number = 0) {
+  images = digits;
+  network = inference(digits[number]);
   shown = name;
   const logits = [...network[LAST].array], {exponentials, probabilities} = softmaxOf(logits);
   const order = [...probabilities.keys()].sort((a, b) => probabilities[b] - probabilities[a]);
-  const all = [probabilities, ...others.map(each => softmaxOf([...inference(each)[LAST].array]).probabilities)];
+  const all = digits.map(each => softmaxOf([...inference(each)[LAST].array]).probabilities);
   const largest = all.map(each => Math.max(...each));
-  at('answer').textContent = `${name}: the network reads ${all.map(largestAt).join(' ')} (` +
-    (others.length ? `probabilities ${largest.map(probabilityText).join(', ')}). The layers show the first digit.` :
-      `probability ${probabilityText(largest[0])}); ` +
+  const button = (digit, i) => `<button data-number="${i}" aria-pressed="${i === number}" ` +
+    `aria-label="show the layers of digit ${i + 1}, a ${digit}">${digit}</button>`;
+  const readings = all.map(largestAt);
+  at('answer').innerHTML = `${name}: the network reads ` + (digits.length > 1 ?
+    `${readings.map(button).join(' ')} (probabilities ${largest.map(probabilityText).join(', ')}). A click shows its ` +
+    'layers.' : `${readings[0]} (probability ${probabilityText(largest[0])}); ` +
       `runner-up ${order[1]} (${probabilityText(probabilities[order[1]])}).`) +
     (Math.min(...largest) < 0.9 ? ' It is unsure.' : '');
+  for (const button of document.querySelectorAll('.digit'))
+    button.ariaPressed = name !== DRAWN && button.value === textOf(digits[0]);
   at('bars').innerHTML = '<span></span><span>logit</span><span>e<sup>logit - largest</sup></span>' +
     '<span>probability</span><span></span>' + probabilities.map((value, digit) =>
     `<button data-digit="${digit}" aria-label="explain the logit of ${digit}">${digit}</button>` +
@@ -132,24 +146,23 @@ function enlargeChannel({name, y, x, channel}) {
   at('channelName').textContent = `channel ${channel}, enlarged`;
 }
 
-// Lines from the corners of the patch to the activation that is computed from it; a unit has one from each of the
-// inputs [{y, x, channel}] that its table names, with a frame around them.
+// Lines from the corners of the patch to the activation that is computed from it. The inputs [{y, x, channel}] that the
+// table of a unit names have a circle, and a line from there; the logits are too far away for lines.
 function showLines(inputs) {
   const box = at('lines').getBoundingClientRect(), from = at(before(chosen.name));
-  const target = at(chosen.name)?.nextElementSibling ?? at('bars').querySelector('[aria-pressed=true] ~ progress');
-  const to = target.getBoundingClientRect(), patch = from.nextElementSibling.getBoundingClientRect();
+  const to = at(chosen.name)?.nextElementSibling.getBoundingClientRect();
+  const patch = from.nextElementSibling.getBoundingClientRect();
   const line = (x, y, x2, y2) =>
     `<path d="M${x - box.left},${y - box.top} L${x2 - box.left},${y2 - box.top}" stroke="#ffb000"/>`;
-  if (!to.width || !patch.width) at('lines').innerHTML = '';  // one of them is not shown
+  if (to?.width === 0 || !patch.width) at('lines').innerHTML = '';  // one of them is not shown
   else if (!inputs) at('lines').innerHTML = ['left', 'right'].flatMap(x => ['top', 'bottom'].map(y =>
     line(patch[x], patch[y], to[x], to[y]))).join('');
   else {
     const {left, top, width} = from.getBoundingClientRect(), scale = width / from.width;
-    const end = to.right < left ? to.right : to.left;
     at('lines').innerHTML = inputs.map(({y, x, channel}) => {
       const corner = cornerOf(before(chosen.name), channel);
       const [atX, atY] = [left + scale * (corner.left + x + 0.5), top + scale * (corner.top + y + 0.5)];
-      return line(atX, atY, end, (to.top + to.bottom) / 2) +
+      return (to ? line(atX, atY, to.left, to.top) : '') +
         `<circle cx="${atX - box.left}" cy="${atY - box.top}" r="5" fill="none" stroke="#ffb000"/>`;
     }).join('');
   }
@@ -160,7 +173,8 @@ function explain() {
   const {name, y, x, channel} = chosen;
   for (const each of document.querySelectorAll('.framed i')) each.hidden = true;
   frameIn(name, y, x, channel, 1, 1);
-  const place = isImage(name) ? `channel ${channel}, row ${y}, column ${x}` : `unit ${channel}`;
+  const place = isImage(name) ? `channel ${channel}, row ${y}, column ${x}` :
+    name === LAST ? `the logit of ${channel}` : `unit ${channel}`;
   const explanation = !(name in layers) ? explainPooling : isImage(name) ? explainConvolution : explainUnit;
   const [words, numbers, inputs] =
     explanation(chosen, network[before(name)], valueAt(network[name], y, x, channel).toFixed(4));
@@ -209,7 +223,7 @@ function explainUnit({name, channel}, input, value) {
     `${activationOf(name, value)}.</b></p>`,
     `<div class="equation">${table(rows.slice(0, 4))}${table(rows.slice(4))}</div>` +
     `<p>The sum runs over all ${array.length} activations of ${before(name)}. ` +
-    'The lines and the table are those with the largest effects, up or down.</p>', inputs];
+    'The table has those with the largest effects, up or down; they are circled.</p>', inputs];
 }
 
 function explainPooling({name, y, x, channel}, input, value) {
@@ -227,9 +241,9 @@ function explainConvolution({name, y, x, channel}, input, value) {
   const total = sumOf(parts.map(part => part.sum));
   const [largest, ...others] = parts.sort((a, b) => Math.abs(b.sum) - Math.abs(a.sum));
   frameIn(before(name), top, left, largest.c, h, w);
-  const next = others.slice(0, 3).map(part => `${part.c} (${part.sum.toFixed(4)})`).join(', ');
+  const next = others.filter(part => part.sum).slice(0, 3).map(part => `${part.c} (${part.sum.toFixed(4)})`).join(', ');
   return [`<p><b>sum ${total.toFixed(4)} + bias ${bias.toFixed(4)} = ${(total + bias).toFixed(4)}; ` +
     `${activationOf(name, value)}.</b></p>`, largest.html +
-    (next && `<p>Summed over ${before(name)}'s ${parts.length} channels; largest effects, up or down: ` +
-    `channel ${largest.c} (framed), ${next}.</p>`)];
+    (others.length ? `<p>Summed over ${before(name)}'s ${parts.length} channels; largest effects, up or down: ` +
+    `channel ${largest.c} (framed)${next && ', ' + next}.</p>` : '')];
 }

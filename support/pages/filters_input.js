@@ -1,9 +1,13 @@
 // ---- Events ----
 
-for (const canvas of [at('picture'), at('result')])  // a place in the picture is the same place in the output
+for (const canvas of [at('picture'), at('result')]) {  // a place in the picture is the same place in the output
+  canvas.addEventListener('pointerdown', () => play(false));
   listen(canvas, (y, x) => {
+    if (at('play').ariaPressed === 'true') return;
+    showAll();
     choosePixel(Math.floor(y / canvas.height * output.height), Math.floor(x / canvas.width * output.width));
   }, (rows, columns) => choosePixel(pixel.row + rows, pixel.column + columns));
+}
 const weightOf = ({dataset}) => matrix[dataset.y][dataset.x], isInvalid = ({ariaInvalid}) => ariaInvalid === 'true';
 at('editor').addEventListener('focusout', ({target}) => isInvalid(target) && show(target, weightOf(target)));
 at('editor').oninput = ({target}) => setWeight(target, numberOf(target.value));
@@ -13,9 +17,11 @@ at('editor').onkeydown = event => {
   event.preventDefault();
   show(event.target, weightOf(event.target) + step * (event.shiftKey ? 1 : 0.1));
 };
+at('editor').onclick = ({target}) => target.select?.();
 let drag;  // {y, value}: where a drag up or down began, and the weight then
-at('editor').onpointerdown = ({target, pointerId, clientY}) => {
-  if (!target.matches('input')) return;
+at('editor').onpointerdown = ({target, pointerId, pointerType, clientY}) => {
+  drag = undefined;
+  if (!target.matches('input') || pointerType === 'touch' && target !== document.activeElement) return;  // it scrolls
   target.setPointerCapture(pointerId);
   drag = {y: clientY, value: weightOf(target)};
 };
@@ -40,7 +46,9 @@ at('divide').onclick = () => setMatrix(matrix.map(row => row.map(value => value 
 for (const button of document.querySelectorAll('[data-copy]'))
   button.onclick = () => {
     getSelection().selectAllChildren(at(button.dataset.copy));
-    document.execCommand('copy');  // navigator.clipboard is not there for a page from the disk
+    const label = button.textContent;  // navigator.clipboard is not there for a page from the disk
+    if (document.execCommand('copy')) button.textContent = 'Copied';
+    setTimeout(() => button.textContent = label, 1500);
   };
 at('file').onchange = ({target}) => openFile(target.files[0]);
 window.ondragover = event => event.preventDefault();
@@ -51,37 +59,54 @@ window.ondrop = event => {
 
 // ---- The kernel slides ----
 
-const SPEEDS = [[1, 700], [1, 250], [4, 60], [40, 30], [0, 30]];  // outputs in a step (0: a row), and its milliseconds
+const SPEEDS = [[700, 1], [250, 1], [60, 1.02], [30, 1.03], [15, 1.06]];  // milliseconds for a step, growth of steps
 let timer;
 
-// Moves on by so many outputs, and fills the output up to there.
+// Moves on by so many outputs; while the output fills in, up to there.
 function slide(count) {
-  const {width, height, channels} = output, index = pixel.row * width + pixel.column;
-  const next = filled === Infinity ? index : Math.min(index + (count || width), width * height - 1);
-  filled = next + 1;
-  seen = {...output, array: output.array.map((value, i) => i < filled * channels ? value : NaN)};
-  draw(at('result'), seen, brightness);
+  const {width, height, channels} = output, last = width * height - 1;
+  const next = Math.min(pixel.row * width + pixel.column + count, last);
+  if (filled !== Infinity) {
+    filled = next + 1;
+    seen = {...output, array: output.array.map((value, i) => i < filled * channels ? value : NaN)};
+    draw(at('result'), seen, brightness);
+  }
   choosePixel(Math.floor(next / width), next % width);
-  return filled < width * height;
+  return next < last;
 }
 
-function play(isPlaying) {
+function showAll() {
+  if (filled === Infinity) return;
+  filled = Infinity;
+  seen = output;
+  draw(at('result'), output, brightness);
+}
+
+// The first steps are of one output each, so that one can follow; then they grow.
+function play(isPlaying, count = 1) {
   clearTimeout(timer);
   at('play').ariaPressed = isPlaying;
   at('play').textContent = isPlaying ? '\u275a\u275a Pause' : '\u25b6 Play';
   at('total').parentNode.ariaLive = isPlaying ? 'off' : 'polite';
   if (!isPlaying) return;
-  const [count, milliseconds] = SPEEDS[at('speed').value];
-  if (slide(count)) timer = setTimeout(play, milliseconds, true);
+  keep(false);
+  const [milliseconds, growth] = SPEEDS[at('speed').value];
+  if (slide(Math.floor(count))) timer = setTimeout(play, milliseconds, true, count * growth);
   else play(false);
 }
 
 at('play').onclick = () => {
-  if (filled >= output.width * output.height) choosePixel(0, 0);
-  play(at('play').ariaPressed !== 'true');
+  const isPlaying = at('play').ariaPressed === 'true';
+  if (!isPlaying && filled >= output.width * output.height) {
+    filled = 0;
+    choosePixel(0, 0);
+    slide(0);
+  }
+  play(!isPlaying);
 };
 at('step').onclick = () => {
   play(false);
+  keep(false);
   slide(1);
 };
 window.onkeydown = ({key, target}) => {
@@ -99,15 +124,15 @@ const GUIDE = [
   ['stride', 'A stride of 2 moves the kernel by two pixels: the output has half the height and width.'],
   ['editor', 'Now you: make a kernel that finds horizontal edges, and is blind to vertical ones.']];
 
-function isHorizontalEdgeFinder(rows) {  // it answers to a change from row to row, and to none from column to column
-  const answer = along => sumOf(rows.map((row, y) => row.map((weight, x) => weight * along(y, x))));
+// Columns that sum to 0 are blind to what changes from left to right only; rows that do not see the other changes.
+function isHorizontalEdgeFinder(rows) {
   const scale = sumOf(rows.flat().map(Math.abs)) || 1;
-  return Math.abs(answer(y => y)) > 0.05 * scale && [answer(() => 1), answer((y, x) => x)].every(
-    each => Math.abs(each) < 1e-6 * scale);
+  const isZero = weights => Math.abs(sumOf(weights)) < 1e-6 * scale;
+  return rows[0].every((_, x) => isZero(rows.map(row => row[x]))) && !rows.every(isZero);
 }
 
 const showGuide = guideThrough(GUIDE, () => isHorizontalEdgeFinder(matrix) &&
-  ' Yes: it compares above with below, and nothing else.', () => keepState());
+  ' Yes: every column sums to 0, so vertical edges vanish; the rows do not.', () => keepState());
 
 // ---- The state is in the address, so that it can be sent ----
 
@@ -119,6 +144,7 @@ function keepState() {
 
 function stateNow() {
   const name = at('kernels').value, state = {name, matrix: name === 'your own' ? matrix : undefined, centre};
+  state.isKept = isKept || undefined;
   state.guide = showGuide();
   for (const id of ['stride', 'padding', 'colours']) state[id] = at(id).value;
   for (const id of ['flip', 'wrong']) state[id] = at(id).checked || undefined;
@@ -135,6 +161,7 @@ function start(state) {
   setMatrix(state.matrix ?? allKernels[state.name] ?? allKernels[first], state.matrix ? 'your own' :
     state.name in allKernels ? state.name : first);
   showGuide(state.guide ?? 0);
+  keep(Boolean(state.isKept));
   isReady = true;
 }
 
@@ -150,7 +177,8 @@ image.decode().then(showLesson).then(() => startFromAddress(start));
 at('reset').onclick = async () => {
   own = undefined;
   play(false);
-  keep(false);
+  at('speed').value = 3;
+  at('file').value = at('fileError').textContent = '';
   await showLesson();
   start({guide: showGuide()});
 };

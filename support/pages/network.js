@@ -1,6 +1,7 @@
 // ---- The arithmetic of the network, layer by layer ----
 
 const bytesOf = base64 => Uint8Array.from(atob(base64), character => character.charCodeAt(0));
+const textOf = bytes => btoa(String.fromCharCode(...bytes));
 
 // Weights are whole numbers from -127 to 127, times one scale for each output channel.
 const layers = {};

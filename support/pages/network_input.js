@@ -36,6 +36,7 @@ function compare(isHandCoded) {
   choose(name, y, x, channel);
 }
 
+at('answer').onclick = ({target}) => target.dataset.number && read(images, shown, Number(target.dataset.number));
 at('handCoded').onchange = ({target}) => compare(target.checked);
 listen(at('channel'), (y, x) => choose(chosen.name, Math.floor(y), Math.floor(x), chosen.channel),
        (rows, columns, channels = 0) =>
@@ -62,7 +63,7 @@ function paint(images, name) {
     draw(small, values(28, 28, 1, (y, x) => 1 - pixels[28 * y + x] / 255));
     drawing.drawImage(small, i * side, 140 - side / 2, side, side);
   });
-  isTestDigit = name !== 'Your drawing';
+  isTestDigit = name !== DRAWN;
 }
 
 function stroke(event) {
@@ -80,8 +81,8 @@ function stroke(event) {
 }
 
 function readDrawing() {
-  const [first, ...others] = readDigits(drawing);
-  if (first) read(first, 'Your drawing', ...others);
+  const digits = readDigits(drawing);
+  if (digits.length) read(digits, DRAWN);
   else at('answer').textContent = 'This does not look like digits.';
 }
 
@@ -110,55 +111,61 @@ at('clear').onclick = () => {
   if (showGuide() < GUIDE.length - 1) showGuide(0);  // the others point at what is not there
   at('guideNext').disabled = true;
   at('answer').textContent = 'Draw a digit, or choose one.';
+  keepState();
 };
 
-for (const {pixels, label, read: mistake} of [...data.digits, ...data.mistakes]) {
-  const name = `Test digit, a ${label}`, bytes = bytesOf(pixels), isRight = mistake === undefined;
-  const button = document.createElement('button');
-  button.className = 'digit';
-  button.append(document.createElement('canvas'), isRight ? '' : `${label} as ${mistake}`);
-  button.ariaLabel = isRight ? name : `${label} as ${mistake}: ${name}, read as ${mistake}`;
+function addDigit(group, {pixels, label}, caption) {
+  const name = `Test digit, a ${label}`, bytes = bytesOf(pixels), button = document.createElement('button');
+  Object.assign(button, {className: 'digit', value: pixels, ariaLabel: caption ? `${caption}: ${name}` : name});
+  button.append(document.createElement('canvas'), caption);
   draw(button.firstChild, values(28, 28, 1, (y, x) => 1 - bytes[28 * y + x] / 255));
   button.onclick = () => {
     paint([bytes], name);
-    read(bytes, name);
+    read([bytes], name);
     at('answer').scrollIntoView({block: 'nearest'});  // it can be out of sight on a phone
   };
-  at(isRight ? 'digits' : 'mistakes').append(button);
+  at(group).append(button);
 }
 
+for (const digit of data.digits) addDigit('digits', digit, '');
+for (const digit of data.mistakes) {
+  const read = largestAt(inference(bytesOf(digit.pixels))[LAST].array);
+  if (read !== digit.label) addDigit('mistakes', digit, `${digit.label} as ${read}`);  // with weights of 8 bits, too
+}
 for (const id of ['digits', 'mistakes']) oneTabStop(at(id));
 
 // ---- The guide, and the state in the address ----
 
 const GUIDE = [
-  ['drawing', 'Draw a digit. The network that you have trained reads it at once.'],
+  ['drawing', 'Draw a digit: the network that you have trained reads it at once. Each small picture below is a channel, ' +
+    'what one kernel makes of the layer before it: point at one.'],
   ['image', 'This is what it sees: 28 x 28 pixels, the digit in the middle.'],
-  [firstConv ?? data.order[0], 'Each tile is one learned kernel, and what it makes of the image. Point at one.'],
+  [firstConv ?? data.order[0], 'Each tile is one learned kernel, and what it makes of the image.'],
   ...HAND in layers ? [['handCoded', 'Here you can put the hand-coded kernels in their place, and compare.']] : [],
-  ['layers', 'The lines lead to what an activation is computed from.'],
-  ['arithmetic', 'Here is its arithmetic. Arrow keys move, Page Up and Page Down change the channel.'],
+  ['layers', 'The lines lead to what an activation is computed from; of several channels, to the one of most effect.'],
+  ['arithmetic', 'Here is its arithmetic. Arrow keys move, Page Up and Page Down change the channel, Enter or a click fixes it.'],
   ['bars', 'The ten logits, their exponentials, and the probabilities. A click on a digit shows what spoke for it. ' +
-    'One of the ten must win, whatever is drawn.'],
+    'One of the ten must win, whatever the network is given.'],
   ['drawing', 'Now you: draw a digit of which the network is unsure, with a probability below 0.9.']];
-const showGuide = guideThrough(GUIDE, () => shown === 'Your drawing' && Math.max(...softmaxOf([...network[LAST].array]).probabilities) < 0.9 &&
+const showGuide = guideThrough(GUIDE, () => shown === DRAWN && Math.max(...softmaxOf([...network[LAST].array]).probabilities) < 0.9 &&
   ' Done: it is unsure.', () => keepState());
 
 function keepState() {
-  keepInAddress(() => ({shown, chosen, guide: showGuide(), handCoded: at('handCoded').checked || undefined,
-    pixels: shown && images.map(pixels => btoa(String.fromCharCode(...pixels)))}));
+  keepInAddress(() => ({shown, chosen, guide: showGuide(), isKept: isKept || undefined,
+    handCoded: at('handCoded').checked || undefined, pixels: shown && images.map(textOf)}));
 }
 
 function start(state) {
-  const [first, ...others] = [state.pixels || data.digits[0].pixels].flat().map(bytesOf);
-  paint([first, ...others], state.shown);
+  const digits = [state.pixels || data.digits[0].pixels].flat().map(bytesOf);
+  paint(digits, state.shown);
   chosen = null;
-  keep(false);
-  read(first, state.shown || `Test digit, a ${data.digits[0].label}`, ...others);
+  keep(Boolean(state.isKept));
+  read(digits, state.shown || `Test digit, a ${data.digits[0].label}`);
   compare(Boolean(state.handCoded));
   const {name, y, x, channel} = state.chosen?.name in network ? state.chosen : strongestOf(data.order[0]);
   choose(name, y, x, channel);
   showGuide(state.guide ?? 0);
+  if (state.shown === '') at('clear').click();
 }
 
 at('reset').onclick = () => start({});
