@@ -101,7 +101,7 @@ FAULTS = [  # name, file, text, replacement; file of tests, which of them (as py
      'network_page', 'strongest'),
     ('lines from other units', NETWORK_PAGE, 'inputs = named.map(part => placeOf(input, part.i))',
      'inputs = named.map((part, i) => placeOf(input, i))', 'network_page', 'largest_effects'),
-    ('only the first digit is sent', NETWORK_INPUT, 'images.map(pixels => btoa', 'images.slice(0, 1).map(pixels => btoa',
+    ('only the first digit is sent', NETWORK_INPUT, 'images.map(textOf)', 'images.slice(0, 1).map(textOf)',
      'network_page', 'several'),
     ('an output is shown before its time', FILTERS_INPUT, 'i < filled * channels', 'i < (filled + 1) * channels',
      'filters_page', 'enlarged'),

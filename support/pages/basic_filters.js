@@ -151,6 +151,7 @@ function setMatrix(rows, name) {
   at('kernels').value = name;
   at('rows').value = matrix.length;
   at('columns').value = matrix[0].length;
+  at('editor').classList.toggle('small', matrix[0].length > 5);
   at('editor').innerHTML = matrix.map((row, y) => '<tr>' + row.map((value, x) =>
     `<td><input inputmode="decimal" value="${Number(value.toPrecision(7))}" data-y="${y}" data-x="${x}" ` +
     `style="${signed(value, largestOf(matrix))}" aria-label="row ${y + 1}, column ${x + 1}"></td>`).join('') +
