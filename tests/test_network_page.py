@@ -368,6 +368,7 @@ def test_the_channel_of_the_chosen_activation_is_enlarged_and_answers_to_the_poi
 @pytest.mark.parametrize('name', ['conv1', 'pool1', 'conv2', 'fc', 'softmax_linear'])
 def test_everything_is_on_one_screen_of_1366_by_768(page, name):
     page.set_window_size(1366, 768)
+    WebDriverWait(page, 20).until(lambda _: page.execute_script('return innerWidth <= 1366 && innerHeight <= 768'))
     page.execute_script('choose(arguments[0], 3, 3, 3)', name)
     assert page.execute_script('return at("arithmetic").getBoundingClientRect().bottom + scrollY') <= 768
     assert page.execute_script('return document.documentElement.scrollWidth <= innerWidth')
