@@ -160,6 +160,9 @@ def test_hand_coded_kernels_take_the_place_of_the_learned_ones(page, mnist):
     assert shown == [False, True] and text(page, 'arithmetic').startswith('hand-coded, channel 7, row 5, column 6')
     page.find_element(By.ID, 'handCoded').click()
     shown = [page.find_element(By.ID, name).is_displayed() for name in ('conv1', 'hand-coded')]
+    page.execute_script('compare(true); choose("pool1", 1, 2, 3)')  # which comes from conv1
+    assert page.find_element(By.ID, 'conv1').is_displayed() and page.find_elements(By.CSS_SELECTOR, '#lines path')
+    page.execute_script('choose("conv1", 5, 6, 7)')
     assert shown == [True, False] and text(page, 'arithmetic').startswith('conv1, channel 7, row 5, column 6')
 
 
@@ -294,8 +297,11 @@ def test_conv2_names_the_channels_with_the_largest_effect_up_or_down(page):
 
 def test_pooling_shows_the_largest_of_four_and_keys_move(page):
     canvas = page.find_element(By.ID, 'conv2')
-    canvas.send_keys(Keys.ARROW_DOWN, Keys.ARROW_RIGHT, Keys.PAGE_DOWN)
-    assert text(page, 'arithmetic').startswith('conv2, channel 1, row 1, column 1\n')
+    y, x, channel = page.execute_script('const {y, x, channel} = strongestOf("conv2"); return [y, x, channel]')
+    keys = [Keys.ARROW_UP, Keys.ARROW_RIGHT, Keys.PAGE_DOWN if channel < 63 else Keys.PAGE_UP]  # from the strongest one on
+    canvas.send_keys(*keys)
+    assert text(page, 'arithmetic').startswith('conv2, channel {}, row {}, column {}\n'.format(
+        channel + (1 if channel < 63 else -1), y - 1, x + 1))
     page.execute_script('chosen = {name: "pool1", y: 5, x: 6, channel: 2}; explain()')
     assert frames(page) == {'conv1': [10, 2 * 60 + 29 + 12, 2, 2], 'pool1': [5, 2 * 17 + 6, 1, 1],
                             'channel': [5, 6, 1, 1]}
@@ -380,8 +386,8 @@ def test_several_digits_have_a_probability_each_and_are_all_sent(page, network, 
     expected = (np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)).max(axis=1)
     page.execute_script("""const bytes = bytesOf(arguments[0]), digits = [bytes.slice(0, 784), bytes.slice(784)];
         paint(digits, 'Your drawing'); read(digits, 'Your drawing')""", send_images(two))
-    first, second = re.fullmatch(r'Your drawing: the network reads {} {} \(probabilities (\S+), (\S+)\)\. A click '
-                                 r'shows its layers\.(?: It is unsure\.)?'.format(*logits.argmax(axis=1)),
+    first, second = re.fullmatch(r'Your drawing: the network reads {} {} \(probabilities (\S+), (\S+)\)\.'
+                                 r'(?: It is unsure\.)?'.format(*logits.argmax(axis=1)),
                                  text(page, 'answer')).groups()
     np.testing.assert_allclose([float(each.strip('<>')) for each in (first, second)], expected, atol=0.02)
     page.find_element(By.CSS_SELECTOR, '#answer [data-number="1"]').click()
@@ -498,6 +504,37 @@ def test_clear_leaves_nothing_and_one_pointer_draws(page):
         const scale = 280 / at('drawing').getBoundingClientRect().width;
         return drawing.getImageData(place * scale, place * scale, 1, 1).data[0]})"""))
     assert list(ink < 128) == [False, True, True, False, False]  # a tap is a dot
+
+
+def test_a_drawing_that_is_no_digit_leaves_nothing_of_the_one_before(page):
+    page.execute_script('''clear(); drawing.fillStyle = 'black'; drawing.fillRect(40, 40, 200, 200); readDrawing()''')
+    assert text(page, 'answer') == 'This does not look like digits.'
+    assert text(page, 'bars') == text(page, 'arithmetic') == '' and frames(page) == {}
+    assert page.execute_script('return drawing.getImageData(140, 140, 1, 1).data[0]') == 0  # the drawing stays
+
+
+def test_mistakes_are_what_the_page_reads_and_in_the_order_that_it_says(page):
+    found = page.execute_script('''return [...document.querySelectorAll('#mistakes button')].map(button => {
+        const logits = [...inference(bytesOf(button.value))[LAST].array];
+        return [button.textContent, logits]; })''')
+    probabilities = []
+    for caption, logits in found:
+        label, read = map(int, caption.split(' as '))
+        assert label != read == np.argmax(logits)
+        probabilities.append(np.exp(logits[label]) / np.exp(logits).sum())
+    assert len(found) > 1 and probabilities == sorted(probabilities)
+
+
+def test_pointing_at_a_kernel_explains_the_strongest_of_its_channel(page):
+    canvas = page.find_element(By.ID, 'conv1')
+    page.execute_script('isKept = false; arguments[0].scrollIntoView()', canvas)
+    size = canvas.size
+    webdriver.ActionChains(page).move_to_element_with_offset(canvas, *[  # the kernel of channel 6, in row 1, column 2
+        round(place * size[length] - size[length] / 2) for place, length in (((2 * 60 + 10) / 240, 'width'),
+                                                                            (1.5 / 8, 'height'))]).perform()
+    value, array = page.execute_script('''const {y, x, channel, name} = chosen;
+        return [valueAt(network[name], y, x, channel), [...network[name].array]]''')
+    assert value == np.reshape(array, [28, 28, 32])[2:26, 2:26, 6].max()
 
 
 def test_an_answer_within_a_frame(page):

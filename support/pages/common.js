@@ -216,7 +216,11 @@ function guideThrough(steps, solved, changed) {
     if (isNew) changed();
     return number;
   }
-  at('guideNext').onclick = () => show(number + 1);
+  at('guideNext').onclick = () => {
+    show(number + 1);
+    at(steps[number][0]).scrollIntoView({block: 'nearest'});  // it can be out of sight on a phone
+    if (at('guideNext').hidden) at('guideClose').focus();
+  };
   at('guideOpen').onclick = () => show(0);
   at('guideClose').onclick = () => {
     show(steps.length);

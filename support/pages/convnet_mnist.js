@@ -14,6 +14,7 @@ let chosen = null;  // {name, y, x, channel}: the activation that is explained
 function titleOf(name) {
   const {height, width, channels} = network[name], input = network[before(name)];
   if (name === 'image') return `the image, ${height} x ${width}`;
+  if (name === HAND) return `${HAND}, in place of ${firstConv}; no layer uses it`;
   const sizes = isImage(name) ? `${channels} channels of ${height} x ${width}` : `${channels} units`;
   const how = !(name in layers) ? `the ${data.pooling === 'max' ? 'largest' : 'mean'} of each 2 x 2` :
     !isImage(name) ? `each sees all of ${before(name)}` :
@@ -106,8 +107,7 @@ function read(digits, name, number = 0) {
     `aria-label="show the layers of digit ${i + 1}, a ${digit}">${digit}</button>`;
   const readings = all.map(largestAt);
   at('answer').innerHTML = `${name}: the network reads ` + (digits.length > 1 ?
-    `${readings.map(button).join(' ')} (probabilities ${largest.map(probabilityText).join(', ')}). A click shows its ` +
-    'layers.' : `${readings[0]} (probability ${probabilityText(largest[0])}); ` +
+    `${readings.map(button).join(' ')} (probabilities ${largest.map(probabilityText).join(', ')}).` : `${readings[0]} (probability ${probabilityText(largest[0])}); ` +
       `runner-up ${order[1]} (${probabilityText(probabilities[order[1]])}).`) +
     (Math.min(...largest) < 0.9 ? ' It is unsure.' : '');
   for (const button of document.querySelectorAll('.digit'))
@@ -115,7 +115,7 @@ function read(digits, name, number = 0) {
   at('bars').innerHTML = '<span></span><span>logit</span><span>e<sup>logit - largest</sup></span>' +
     '<span>probability</span><span></span>' + probabilities.map((value, digit) =>
     `<button data-digit="${digit}" aria-label="explain the logit of ${digit}">${digit}</button>` +
-    `<span>${logits[digit].toFixed(3)}</span><span>${exponentials[digit].toExponential(2)}</span>` +
+    `<span>${logits[digit].toFixed(3)}</span><span>${value === largest[number] ? 1 : exponentials[digit].toExponential(2)}</span>` +
     `<span>${probabilityText(value)}</span><progress value="${value}" aria-label="probability of ${digit}"></progress>`
   ).join('');
   oneTabStop(at('bars'), order[0]);
@@ -192,13 +192,17 @@ const activationOf = (name, value) => name === LAST ? `the logit is ${value}` : 
 const placeOf = ({width, channels}, i) =>
   ({y: Math.floor(i / channels / width), x: Math.floor(i / channels) % width, channel: i % channels});
 
-// The strongest activation of a layer; of a convolution's, of those whose patch lies inside its input.
-function strongestOf(name) {
+// The strongest activation of some channels of a layer; of a convolution's, one whose patch lies inside its input.
+function strongestOf(name, channels = range(network[name].channels)) {
   const layer = network[name], [h, w] = isImage(name) && layers[name]?.shape || [1, 1];
-  const isWhole = ({y, x}) => isInside(network[before(name)], y - Math.floor((h - 1) / 2), x - Math.floor((w - 1) / 2)) &&
-    isInside(network[before(name)], y + Math.floor(h / 2), x + Math.floor(w / 2));
-  return {name, ...placeOf(layer, largestAt(h * w === 1 ? layer.array :
-    layer.array.map((value, i) => isWhole(placeOf(layer, i)) ? value : -Infinity)))};
+  let strongest = {name, y: 0, x: 0, channel: channels[0]}, largest = -Infinity;
+  for (let y = Math.floor((h - 1) / 2); y < layer.height - Math.floor(h / 2); y++)
+    for (let x = Math.floor((w - 1) / 2); x < layer.width - Math.floor(w / 2); x++)
+      for (const channel of channels) {
+        const value = valueAt(layer, y, x, channel);
+        if (value > largest) [strongest, largest] = [{name, y, x, channel}, value];
+      }
+  return strongest;
 }
 
 function explainUnit({name, channel}, input, value) {

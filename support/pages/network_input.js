@@ -3,6 +3,7 @@
 network = inference(new Uint8Array(28 * 28));  // for the sizes
 Object.assign(MOVES, {PageUp: [0, 0, -1], PageDown: [0, 0, 1]});
 function choose(name, y, x, channel) {
+  if (before(name) === firstConv && at('handCoded').checked) compare(false);  // what is explained comes from there
   const {height, width, channels} = network[name];
   chosen = {name, y: clamp(y, 0, height - 1), x: clamp(x, 0, width - 1), channel: clamp(channel, 0, channels - 1)};
   explain();
@@ -14,10 +15,11 @@ for (const name of FIGURES) {
   if (name === 'image') continue;
   listen(at(name), (y, x) => {
     const {height, width, columns, offset} = tileOf(name);
-    choose(name, Math.floor(y % height), Math.floor(x % width) - offset,
-           Math.floor(y / height) * columns + Math.floor(x / width));
+    const channel = Math.floor(y / height) * columns + Math.floor(x / width), column = Math.floor(x % width) - offset;
+    if (column >= 0) choose(name, Math.floor(y % height), column, channel);
+    else choose(...Object.values(strongestOf(name, [channel])));  // one points at the kernel
   }, (rows, columns, channels = 0) => {
-    const from = chosen?.name === name ? chosen : {y: 0, x: 0, channel: 0};
+    const from = chosen?.name === name ? chosen : strongestOf(name);
     if (isImage(name)) choose(name, from.y + rows, from.x + columns, from.channel + channels);
     else choose(name, 0, 0, from.channel + columns + rows * tileOf(name).columns + channels);
   });
@@ -37,6 +39,11 @@ function compare(isHandCoded) {
 }
 
 at('answer').onclick = ({target}) => target.dataset.number && read(images, shown, Number(target.dataset.number));
+at('words').onpointerdown = event => {  // on a phone, where a tap has unfolded the arithmetic, this folds it
+  if (!at('arithmetic').matches(':focus-within')) return;
+  event.preventDefault();
+  document.activeElement.blur();
+};
 at('handCoded').onchange = ({target}) => compare(target.checked);
 listen(at('channel'), (y, x) => choose(chosen.name, Math.floor(y), Math.floor(x), chosen.channel),
        (rows, columns, channels = 0) =>
@@ -83,7 +90,19 @@ function stroke(event) {
 function readDrawing() {
   const digits = readDigits(drawing);
   if (digits.length) read(digits, DRAWN);
-  else at('answer').textContent = 'This does not look like digits.';
+  else showNothing('This does not look like digits.');
+}
+
+function showNothing(answer) {
+  for (const canvas of document.querySelectorAll('#layers canvas'))
+    canvas.getContext('2d').clearRect(0, 0, canvas.width, canvas.height);
+  for (const each of document.querySelectorAll('.framed i')) each.hidden = true;
+  for (const id of ['words', 'numbers', 'lines']) at(id).innerHTML = '';
+  at('bars').hidden = at('enlarged').hidden = true;
+  shown = '';  // nothing is explained
+  at('guideNext').disabled = true;
+  at('answer').textContent = answer;
+  keepState();
 }
 
 at('drawing').onpointerdown = event => {
@@ -102,16 +121,8 @@ at('drawing').onpointerup = at('drawing').onpointercancel = at('drawing').onlost
 at('clear').onclick = () => {
   clear();
   cancelAnimationFrame(nextFrame);
-  for (const canvas of document.querySelectorAll('#layers canvas'))
-    canvas.getContext('2d').clearRect(0, 0, canvas.width, canvas.height);
-  for (const each of document.querySelectorAll('.framed i')) each.hidden = true;
-  for (const id of ['words', 'numbers', 'lines']) at(id).innerHTML = '';
-  at('bars').hidden = at('enlarged').hidden = true;
-  shown = '';  // nothing is explained
   if (showGuide() < GUIDE.length - 1) showGuide(0);  // the others point at what is not there
-  at('guideNext').disabled = true;
-  at('answer').textContent = 'Draw a digit, or choose one.';
-  keepState();
+  showNothing('Draw a digit, or choose one.');
 };
 
 function addDigit(group, {pixels, label}, caption) {
@@ -128,10 +139,11 @@ function addDigit(group, {pixels, label}, caption) {
 }
 
 for (const digit of data.digits) addDigit('digits', digit, '');
-for (const digit of data.mistakes) {
-  const read = largestAt(inference(bytesOf(digit.pixels))[LAST].array);
-  if (read !== digit.label) addDigit('mistakes', digit, `${digit.label} as ${read}`);  // with weights of 8 bits, too
-}
+const mistakes = data.mistakes.map(digit => {  // as they are with weights of 8 bits
+  const {probabilities} = softmaxOf([...inference(bytesOf(digit.pixels))[LAST].array]);
+  return {digit, read: largestAt(probabilities), probability: probabilities[digit.label]};
+}).filter(({digit, read}) => read !== digit.label).sort((a, b) => a.probability - b.probability);
+for (const {digit, read} of mistakes) addDigit('mistakes', digit, `${digit.label} as ${read}`);
 for (const id of ['digits', 'mistakes']) oneTabStop(at(id));
 
 // ---- The guide, and the state in the address ----
@@ -141,13 +153,13 @@ const GUIDE = [
     'what one kernel makes of the layer before it: point at one.'],
   ['image', 'This is what it sees: 28 x 28 pixels, the digit in the middle.'],
   [firstConv ?? data.order[0], 'Each tile is one learned kernel, and what it makes of the image.'],
-  ...HAND in layers ? [['handCoded', 'Here you can put the hand-coded kernels in their place, and compare.']] : [],
+  ...HAND in layers ? [['handCoded', 'Here you can look at hand-coded kernels in their place. The answer stays: no other layer uses them.']] : [],
   ['layers', 'The lines lead to what an activation is computed from; of several channels, to the one of most effect.'],
   ['arithmetic', 'Here is its arithmetic. Arrow keys move, Page Up and Page Down change the channel, Enter or a click fixes it.'],
   ['bars', 'The ten logits, their exponentials, and the probabilities. A click on a digit shows what spoke for it. ' +
     'One of the ten must win, whatever the network is given.'],
-  ['drawing', 'Now you: draw a digit of which the network is unsure, with a probability below 0.9.']];
-const showGuide = guideThrough(GUIDE, () => shown === DRAWN && Math.max(...softmaxOf([...network[LAST].array]).probabilities) < 0.9 &&
+  ['drawing', 'Now you: draw or find a digit of which the network is unsure, with a probability below 0.9.']];
+const showGuide = guideThrough(GUIDE, () => shown && Math.max(...softmaxOf([...network[LAST].array]).probabilities) < 0.9 &&
   ' Done: it is unsure.', () => keepState());
 
 function keepState() {
