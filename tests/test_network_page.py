@@ -361,7 +361,7 @@ def test_the_channel_of_the_chosen_activation_is_enlarged_and_answers_to_the_poi
     assert (np.diff(brightness[order]) >= -2).all() and np.ptp(brightness) > 50  # the stronger, the brighter
     canvas, side = page.find_element(By.ID, 'channel'), int(len(values) ** 0.5)
     size = canvas.size
-    webdriver.ActionChains(page).move_to_element_with_offset(canvas, *[  # though another one was kept by a click
+    webdriver.ActionChains(page).move_to_element(canvas).move_by_offset(*[  # though another one was kept by a click
         round(((place[i] + 0.5) / side - 0.5) * size[length]) for i, length in ((1, 'width'), (0, 'height'))]).perform()
     assert page.execute_script('return [chosen.name, chosen.y, chosen.x, chosen.channel]') == [name, *place, channel]
     canvas.send_keys(Keys.ARROW_UP, Keys.PAGE_UP)
@@ -529,7 +529,7 @@ def test_pointing_at_a_kernel_explains_the_strongest_of_its_channel(page):
     canvas = page.find_element(By.ID, 'conv1')
     page.execute_script('isKept = false; arguments[0].scrollIntoView()', canvas)
     size = canvas.size
-    webdriver.ActionChains(page).move_to_element_with_offset(canvas, *[  # the kernel of channel 6, in row 1, column 2
+    webdriver.ActionChains(page).move_to_element(canvas).move_by_offset(*[  # the kernel of channel 6, in row 1, column 2
         round(place * size[length] - size[length] / 2) for place, length in (((2 * 60 + 10) / 240, 'width'),
                                                                             (1.5 / 8, 'height'))]).perform()
     value, array = page.execute_script('''const {y, x, channel, name} = chosen;
