@@ -174,8 +174,8 @@ FAULTS = [  # name, file, text, replacement; file of tests, which of them (as py
     ('towers learn hand-coded kernels', L3, 'zip(gradients, lesson2.learned_variables(flags.conv1))',
      "zip(gradients, lesson2.learned_variables('learned'))", 'towers', 'one_tower'),
     # The device of each tower
-    ('sessions share their variables', DEVICES, 'isolate_session_state = True', 'isolate_session_state = False', 'towers',
-     'parallel'),
+    ('sessions share their variables', DEVICES, 'isolate_session_state = True', 'isolate_session_state = False',
+     'towers', 'parallel'),
     ('the machine of a tower', DEVICES, "'/job:worker/task:{}'.format(tower % machines)",
      "'/job:worker/task:{}'.format(tower // machines)", 'towers', 'its_device or processes_give'),
     ('the CPU of a tower', DEVICES, "'CPU:{}'.format(tower // machines)", "'CPU:{}'.format(0)", 'towers',

@@ -140,7 +140,8 @@ def test_a_unit_names_what_has_the_largest_effects(page, name, inputs):
     places = [np.unravel_index(index, (7, 7, 64)) for index in largest]
     assert circles == ([[c // 8 * 10 + y, c % 8 * 10 + x] for y, x, c in places] if name == 'fc' else
                        [list(divmod(index, 32)) for index in largest])
-    assert len(page.find_elements(By.CSS_SELECTOR, '#lines path')) == (8 if name == 'fc' else 0) and frames(page)[inputs][:2] == circles[0]
+    assert len(page.find_elements(By.CSS_SELECTOR, '#lines path')) == (8 if name == 'fc' else 0)
+    assert frames(page)[inputs][:2] == circles[0]
     pressed = page.find_elements(By.CSS_SELECTOR, '#bars [aria-pressed=true]')
     assert [each.text for each in pressed] == (['3'] if name == 'softmax_linear' else [])
 
@@ -289,16 +290,16 @@ def test_conv2_names_the_channels_with_the_largest_effect_up_or_down(page):
         assert shown == max(result, 0) == value_at(page, 'conv2', 6, 7, int(channel))
         first, *others = np.abs(effects[:, channel]).argsort()[::-1][:4]
         assert '\nchannel {} sum {:.6f}\n'.format(first, effects[first, channel]) in text(page, 'arithmetic')
+        next_ones = ', '.join('{} ({:.4f})'.format(each, effects[each, channel]) for each in others)
         assert text(page, 'arithmetic').endswith("over pool1's 32 channels; largest effects, up or down: channel {} "
-                                                 '(framed), {}.'.format(first, ', '.join(
-                                                     '{} ({:.4f})'.format(each, effects[each, channel]) for each in others)))
+                                                 '(framed), {}.'.format(first, next_ones))
         np.testing.assert_allclose(numbers(page, 'patch'), patch[:, :, first].ravel(), atol=6e-5)
 
 
 def test_pooling_shows_the_largest_of_four_and_keys_move(page):
     canvas = page.find_element(By.ID, 'conv2')
     y, x, channel = page.execute_script('const {y, x, channel} = strongestOf("conv2"); return [y, x, channel]')
-    keys = [Keys.ARROW_UP, Keys.ARROW_RIGHT, Keys.PAGE_DOWN if channel < 63 else Keys.PAGE_UP]  # from the strongest one on
+    keys = [Keys.ARROW_UP, Keys.ARROW_RIGHT, Keys.PAGE_DOWN if channel < 63 else Keys.PAGE_UP]  # from the strongest
     canvas.send_keys(*keys)
     assert text(page, 'arithmetic').startswith('conv2, channel {}, row {}, column {}\n'.format(
         channel + (1 if channel < 63 else -1), y - 1, x + 1))
@@ -392,7 +393,8 @@ def test_several_digits_have_a_probability_each_and_are_all_sent(page, network, 
     np.testing.assert_allclose([float(each.strip('<>')) for each in (first, second)], expected, atol=0.02)
     page.find_element(By.CSS_SELECTOR, '#answer [data-number="1"]').click()
     assert page.execute_script('return [...network.image.array].map(value => Math.round(255 * value))') == list(
-        two[1].ravel()) and page.find_element(By.CSS_SELECTOR, '#answer [aria-pressed=true]').text == str(logits[1].argmax())
+        two[1].ravel())
+    assert page.find_element(By.CSS_SELECTOR, '#answer [aria-pressed=true]').text == str(logits[1].argmax())
     page.find_element(By.CSS_SELECTOR, '#answer [data-number="0"]').click()
     answer, seen = text(page, 'answer'), page.execute_script('return readDigits(drawing).length')
     time.sleep(0.5)  # the address follows a moment later
@@ -441,11 +443,11 @@ def test_the_numbers_of_a_patch_are_legible_on_the_colours_of_activations(page):
     styles = page.execute_script('''choose('pool1', 0, 0, 0); const strongest = strongestIn(network.conv1);
         return Array.from({length: 101}, (_, i) => patchStyle(i / 100 * strongest))''')
     for style in styles:
-        *parts, text_colour = re.fullmatch(r'background: rgb\((\d+) (\d+) (\d+)\); color: (black|white)', style).groups()
+        *parts, colour = re.fullmatch(r'background: rgb\((\d+) (\d+) (\d+)\); color: (black|white)', style).groups()
         parts = np.array(parts, float) / 255
         linear = np.where(parts <= 0.04045, parts / 12.92, ((parts + 0.055) / 1.055) ** 2.4)
         luminance = linear @ [0.2126, 0.7152, 0.0722] + 0.05
-        assert (luminance / 0.05 if text_colour == 'black' else 1.05 / luminance) >= 4.5, style
+        assert (luminance / 0.05 if colour == 'black' else 1.05 / luminance) >= 4.5, style
     assert len(set(styles)) > 90
 
 
@@ -529,7 +531,7 @@ def test_pointing_at_a_kernel_explains_the_strongest_of_its_channel(page):
     canvas = page.find_element(By.ID, 'conv1')
     page.execute_script('isKept = false; arguments[0].scrollIntoView()', canvas)
     size = canvas.size
-    webdriver.ActionChains(page).move_to_element(canvas).move_by_offset(*[  # the kernel of channel 6, in row 1, column 2
+    webdriver.ActionChains(page).move_to_element(canvas).move_by_offset(*[  # channel 6 is in row 1, column 2
         round(place * size[length] - size[length] / 2) for place, length in (((2 * 60 + 10) / 240, 'width'),
                                                                             (1.5 / 8, 'height'))]).perform()
     value, array = page.execute_script('''const {y, x, channel, name} = chosen;

@@ -1,6 +1,6 @@
 const GREY = [0.2989, 0.587, 0.114];  // tf.image.rgb_to_grayscale's weights
 
-let picture;  // {name, rgb, grey}: its name on the command line, and values from 0 to 1, as in lesson 1
+let picture;  // {name, reduced, rgb, grey}: its name on the command line, and values from 0 to 1, as in lesson 1
 let matrix;   // the kernel's rows
 let own;      // the visitor's own kernel, which stays when another one is looked at
 let output;   // what conv2d makes of the picture
@@ -45,7 +45,7 @@ function update() {
   at('words').textContent = words(kernel, wrong ? 3 * sum : sum, isZeroSum, wrong);
   at('divide').hidden = isZeroSum || Math.abs(sum - 1) < 1e-5;
   const formula = (length, k) => `ceil(${padding === 'SAME' ? length : `(${length} - ${k} + 1)`} / ${stride})`;
-  at('pictureSize').textContent = `${input.height} high, ${input.width} wide`;
+  at('pictureSize').textContent = `${input.height} high, ${input.width} wide${picture.reduced}`;
   at('resultSize').textContent = `${formula(input.height, h)} = ${output.height} high, ` +
     `${formula(input.width, w)} = ${output.width} wide` + (stride > 1 ? ', shown enlarged' : '');
   at('scale').className = isZeroSum ? 'scaled' : '';
@@ -73,11 +73,9 @@ function words(kernel, sum, isZeroSum, wrong) {
     row.map((weight, x) => isMeant((kernel.length - 1) / 2 - y, (row.length - 1) / 2 - x) ? weight : 0)))));
   const [top, bottom] = [sumWhere(up => up > 0), sumWhere(up => up < 0)];
   const [left, right] = [sumWhere((_, aside) => aside > 0), sumWhere((_, aside) => aside < 0)];
-  const white = isZeroSum ? 'white' : 'brighter';
-  if (left * right < 0)
-    text.push(`It compares left with right: ${left > 0 ? 'light left of dark' : 'dark left of light'} becomes ${white}.`);
-  if (top * bottom < 0)
-    text.push(`It compares above with below: ${top > 0 ? 'light above dark' : 'dark above light'} becomes ${white}.`);
+  const compares = (sides, step) => text.push(`It compares ${sides}: ${step} becomes lighter.`);
+  if (left * right < 0) compares('left with right', left > 0 ? 'light left of dark' : 'dark left of light');
+  if (top * bottom < 0) compares('above with below', top > 0 ? 'light above dark' : 'dark above light');
   if (kernel.flat().every(weight => weight >= 0) && kernel.flat().filter(weight => weight).length > 1)
     text.push('No weight is negative: it mixes neighbours, which blurs.');
   const middle = kernel[(kernel.length - 1) / 2]?.[(kernel[0].length - 1) / 2];
@@ -153,7 +151,7 @@ function setMatrix(rows, name) {
   at('columns').value = matrix[0].length;
   at('editor').classList.toggle('small', matrix[0].length > 5);
   at('editor').innerHTML = matrix.map((row, y) => '<tr>' + row.map((value, x) =>
-    `<td><input inputmode="decimal" value="${Number(value.toPrecision(7))}" data-y="${y}" data-x="${x}" ` +
+    `<td><input value="${Number(value.toPrecision(7))}" data-y="${y}" data-x="${x}" ` +
     `style="${signed(value, largestOf(matrix))}" aria-label="row ${y + 1}, column ${x + 1}"></td>`).join('') +
     '</tr>').join('');
   if (name === 'your own') own = matrix;
@@ -166,12 +164,15 @@ const largestOf = rows => Math.max(...rows.flat().map(Math.abs), 1e-9);
 const numberOf = text => Number(text.trim().replace(',', '.').replace('\u2212', '-'));
 
 function setWeight(input, value) {
-  input.ariaInvalid = !Number.isFinite(value);
-  if (!Number.isFinite(value)) return;
+  const isNumber = Math.abs(value) <= 1e6;  // NaN is not
+  input.ariaInvalid = !isNumber;
+  if (!isNumber) at('error').textContent = 'A weight is a number up to 1000000; until then the one before stays.';
+  if (!isNumber) return;
   matrix = matrix.map(row => [...row]);
   matrix[input.dataset.y][input.dataset.x] = value;
   own = matrix;
-  at('kernels').value = 'your own';
+  const isNow = ([, rows]) => JSON.stringify(rows) === JSON.stringify(matrix);
+  at('kernels').value = Object.entries(allKernels).find(isNow)?.[0] ?? 'your own';
   for (const each of at('editor').querySelectorAll('input'))
     each.style = signed(matrix[each.dataset.y][each.dataset.x], largestOf(matrix));
   update();
@@ -196,7 +197,8 @@ async function setPicture(source, name) {
   const bytes = context.getImageData(0, 0, width, height).data;
   const rgb = values(height, width, 3, (y, x, c) => bytes[4 * (y * width + x) + c] / 255);
   const grey = values(height, width, 1, (y, x) => sumOf(GREY.map((weight, c) => weight * valueAt(rgb, y, x, c))));
-  picture = {name, rgb, grey};
+  const reduced = scale < 1 ? ` (reduced from ${bitmap.height} by ${bitmap.width}; the command takes them all)` : '';
+  picture = {name, reduced, rgb, grey};
   centre = {row: Math.floor(0.52 * height), column: Math.floor(0.42 * width)};  // the Chihuahua's eye
 }
 

@@ -143,6 +143,7 @@ function listen(canvas, point, move, canKeep = true) {
   };
   canvas.onkeydown = event => {
     if (event.key === 'Enter' && canKeep) keep(!isKept);
+    if (event.key === 'Escape') keep(false);
     if (!(event.key in MOVES)) return;
     event.preventDefault();
     move(...MOVES[event.key].map(step => event.shiftKey ? 10 * step : step));
@@ -212,15 +213,18 @@ function guideThrough(steps, solved, changed) {
       const answer = isLast && solved() || '';
       at('guideText').textContent = `${number + 1} of ${steps.length}: ${steps[number][1]}${answer}`;
       at('guideNext').hidden = isLast;
+      at('guideBack').disabled = number === 0;
     }
     if (isNew) changed();
     return number;
   }
-  at('guideNext').onclick = () => {
-    show(number + 1);
+  function move(by) {
+    show(number + by);
     at(steps[number][0]).scrollIntoView({block: 'nearest'});  // it can be out of sight on a phone
-    if (at('guideNext').hidden) at('guideClose').focus();
-  };
+    if (at('guideNext').hidden || number === 0) at('guideClose').focus();  // the button that was pressed is gone
+  }
+  at('guideNext').onclick = () => move(1);
+  at('guideBack').onclick = () => move(-1);
   at('guideOpen').onclick = () => show(0);
   at('guideClose').onclick = () => {
     show(steps.length);

@@ -93,38 +93,51 @@ const probabilityText = value => value > 0.99995 ? '>0.9999' : value < 0.00005 ?
 
 const largestAt = array => array.reduce((best, value, i) => value > array[best] ? i : best, 0);
 
+at('bars').innerHTML = '<span></span><span>logit</span><span>e<sup>logit - largest</sup></span>' +
+  '<span>probability</span><span></span>' + range(layers[LAST].biases.length).map(digit =>
+  `<button data-digit="${digit}" aria-label="explain the logit of ${digit}">${digit}</button>` +
+  `<span></span><span></span><span></span><progress aria-label="probability of ${digit}"></progress>`).join('');
+const bars = [...at('bars').querySelectorAll('button')].map(button => {  // three numbers and a bar for each digit
+  const cells = [...at('bars').children], place = cells.indexOf(button);
+  return cells.slice(place + 1, place + 5);
+});
+oneTabStop(at('bars'));
+
 // Reads one or several digits, and shows the layers for one of them. Unless a click has chosen an activation, the
 // strongest one of the layer is explained.
 function read(digits, name, number = 0) {
+  const networks = digits.map(inference);
   images = digits;
-  network = inference(digits[number]);
+  network = networks[number];
   shown = name;
-  const logits = [...network[LAST].array], {exponentials, probabilities} = softmaxOf(logits);
-  const order = [...probabilities.keys()].sort((a, b) => probabilities[b] - probabilities[a]);
-  const all = digits.map(each => softmaxOf([...inference(each)[LAST].array]).probabilities);
-  const largest = all.map(each => Math.max(...each));
-  const button = (digit, i) => `<button data-number="${i}" aria-pressed="${i === number}" ` +
-    `aria-label="show the layers of digit ${i + 1}, a ${digit}">${digit}</button>`;
-  const readings = all.map(largestAt);
-  at('answer').innerHTML = `${name}: the network reads ` + (digits.length > 1 ?
-    `${readings.map(button).join(' ')} (probabilities ${largest.map(probabilityText).join(', ')}).` : `${readings[0]} (probability ${probabilityText(largest[0])}); ` +
-      `runner-up ${order[1]} (${probabilityText(probabilities[order[1]])}).`) +
-    (Math.min(...largest) < 0.9 ? ' It is unsure.' : '');
-  for (const button of document.querySelectorAll('.digit'))
-    button.ariaPressed = name !== DRAWN && button.value === textOf(digits[0]);
-  at('bars').innerHTML = '<span></span><span>logit</span><span>e<sup>logit - largest</sup></span>' +
-    '<span>probability</span><span></span>' + probabilities.map((value, digit) =>
-    `<button data-digit="${digit}" aria-label="explain the logit of ${digit}">${digit}</button>` +
-    `<span>${logits[digit].toFixed(3)}</span><span>${value === largest[number] ? 1 : exponentials[digit].toExponential(2)}</span>` +
-    `<span>${probabilityText(value)}</span><progress value="${value}" aria-label="probability of ${digit}"></progress>`
-  ).join('');
-  oneTabStop(at('bars'), order[0]);
-  at('bars').hidden = false;
+  showAnswer(networks.map(each => softmaxOf([...each[LAST].array])), number);
+  const first = name === DRAWN ? undefined : textOf(digits[0]);
+  for (const button of document.querySelectorAll('.digit')) button.ariaPressed = button.value === first;
   at('guideNext').disabled = false;
   FIGURES.filter(name => !figureOf(name).hidden).forEach(showLayer);
   if (chosen && !isKept) chosen = strongestOf(chosen.name);
   explain();
   showGuide();
+}
+
+function showAnswer(all, number) {  // all: {exponentials, probabilities} of each digit
+  const {exponentials, probabilities} = all[number], readings = all.map(each => largestAt(each.probabilities));
+  const largest = all.map(each => Math.max(...each.probabilities));
+  const second = largestAt(probabilities.map((value, digit) => digit === readings[number] ? -1 : value));
+  const button = (digit, i) => `<button data-number="${i}" aria-pressed="${i === number}" ` +
+    `aria-label="show the layers of digit ${i + 1}, a ${digit}">${digit}</button>`;
+  at('answer').innerHTML = `${shown}: the network reads ` + (all.length > 1 ?
+    `${readings.map(button).join(' ')} (probabilities ${largest.map(probabilityText).join(', ')}).` :
+    `${readings[0]} (probability ${probabilityText(largest[0])}); ` +
+      `runner-up ${second} (${probabilityText(probabilities[second])}).`) +
+    (Math.min(...largest) < 0.9 ? ' It is unsure.' : '');
+  for (const [digit, [logit, exponential, probability, bar]] of bars.entries()) {
+    logit.textContent = network[LAST].array[digit].toFixed(3);
+    exponential.textContent = digit === readings[number] ? 1 : exponentials[digit].toExponential(2);
+    probability.textContent = probabilityText(probabilities[digit]);
+    bar.value = probabilities[digit];
+  }
+  at('bars').hidden = false;
 }
 
 // ---- The arithmetic of one activation ----

@@ -18,6 +18,7 @@ at('editor').onkeydown = event => {
   show(event.target, weightOf(event.target) + step * (event.shiftKey ? 1 : 0.1));
 };
 at('editor').onclick = ({target}) => target.select?.();
+at('editor').ondragstart = event => event.preventDefault();  // of selected digits: a drag changes the weight
 let drag;  // {y, value}: where a drag up or down began, and the weight then
 at('editor').onpointerdown = ({target, pointerId, pointerType, clientY}) => {
   drag = undefined;
@@ -42,7 +43,10 @@ at('columns').onchange = ({target}) =>
   setMatrix(matrix.map(row => centred(row, Number(target.value), 0)), 'your own');
 for (const id of ['stride', 'padding', 'colours', 'flip', 'wrong']) at(id).onchange = update;
 at('stride').oninput = update;
-at('divide').onclick = () => setMatrix(matrix.map(row => row.map(value => value / sumOf(matrix))), 'your own');
+at('divide').onclick = () => {
+  setMatrix(matrix.map(row => row.map(value => value / sumOf(matrix))), 'your own');
+  at('kernels').focus();  // the button is gone
+};
 for (const button of document.querySelectorAll('[data-copy]'))
   button.onclick = () => {
     getSelection().selectAllChildren(at(button.dataset.copy));
@@ -59,7 +63,7 @@ window.ondrop = event => {
 
 // ---- The kernel slides ----
 
-const SPEEDS = [[700, 1], [250, 1], [60, 1.02], [30, 1.03], [15, 1.06]];  // milliseconds for a step, growth of steps
+const SPEEDS = [[700, 1], [250, 1], [60, 1.02], [30, 1.04], [15, 1.07]];  // milliseconds for a step, growth of steps
 let timer;
 
 // Moves on by so many outputs; while the output fills in, up to there.
@@ -116,11 +120,11 @@ window.onkeydown = ({key, target}) => {
 // ---- The guide: what to look at, step by step; the last asks for a kernel, and checks it ----
 
 const GUIDE = [
-  ['picture', 'The square on the picture is the patch under the kernel. Point anywhere, or use the arrow keys.'],
+  ['picture', 'The square on the picture is the patch under the kernel. Point or tap anywhere, or use the arrow keys.'],
   ['arithmetic', 'The kernel lies over the patch: each pixel times its weight. The sum of the products is one output.'],
   ['play', 'Play slides the kernel over the picture; the output fills in behind it.'],
   ['kernels', 'Choose blur: all weights are positive, and the output is a weighted mean of neighbours.'],
-  ['editor', 'Change a weight: type, drag up and down in a cell, or use the arrow keys in it.'],
+  ['editor', 'Change a weight: type, use the arrow keys, or drag up and down in a cell (a finger taps it first).'],
   ['stride', 'A stride of 2 moves the kernel by two pixels: the output has half the height and width.'],
   ['editor', 'Now you: make a kernel that finds horizontal edges, and is blind to vertical ones.']];
 
@@ -180,5 +184,5 @@ at('reset').onclick = async () => {
   at('speed').value = 3;
   at('file').value = at('fileError').textContent = '';
   await showLesson();
-  start({guide: showGuide()});
+  start({guide: showGuide() < GUIDE.length ? 0 : GUIDE.length});  // closed, it does not come back
 };

@@ -59,6 +59,7 @@ let isTestDigit;  // in the field for drawing
 function clear() {
   Object.assign(drawing, {fillStyle: 'white', lineCap: 'round', lineJoin: 'round'});
   drawing.fillRect(0, 0, 280, 280);
+  cancelAnimationFrame(nextFrame);
   isTestDigit = false;
 }
 
@@ -120,7 +121,6 @@ at('drawing').onpointerup = at('drawing').onpointercancel = at('drawing').onlost
 };
 at('clear').onclick = () => {
   clear();
-  cancelAnimationFrame(nextFrame);
   if (showGuide() < GUIDE.length - 1) showGuide(0);  // the others point at what is not there
   showNothing('Draw a digit, or choose one.');
 };
@@ -149,18 +149,20 @@ for (const id of ['digits', 'mistakes']) oneTabStop(at(id));
 // ---- The guide, and the state in the address ----
 
 const GUIDE = [
-  ['drawing', 'Draw a digit: the network that you have trained reads it at once. Each small picture below is a channel, ' +
+  ['drawing', 'Draw a digit: your network reads it at once. Each small picture below is a channel, ' +
     'what one kernel makes of the layer before it: point at one.'],
   ['image', 'This is what it sees: 28 x 28 pixels, the digit in the middle.'],
   [firstConv ?? data.order[0], 'Each tile is one learned kernel, and what it makes of the image.'],
-  ...HAND in layers ? [['handCoded', 'Here you can look at hand-coded kernels in their place. The answer stays: no other layer uses them.']] : [],
+  ...HAND in layers ? [['handCoded',
+    'Here you can look at hand-coded kernels in their place. The answer stays: no other layer uses them.']] : [],
   ['layers', 'The lines lead to what an activation is computed from; of several channels, to the one of most effect.'],
-  ['arithmetic', 'Here is its arithmetic. Arrow keys move, Page Up and Page Down change the channel, Enter or a click fixes it.'],
+  ['arithmetic', 'Here is its arithmetic. Arrow keys move, Page Up and Page Down change the channel; Enter or a ' +
+    'click fixes it.'],
   ['bars', 'The ten logits, their exponentials, and the probabilities. A click on a digit shows what spoke for it. ' +
     'One of the ten must win, whatever the network is given.'],
   ['drawing', 'Now you: draw or find a digit of which the network is unsure, with a probability below 0.9.']];
-const showGuide = guideThrough(GUIDE, () => shown && Math.max(...softmaxOf([...network[LAST].array]).probabilities) < 0.9 &&
-  ' Done: it is unsure.', () => keepState());
+const isUnsure = () => Math.max(...softmaxOf([...network[LAST].array]).probabilities) < 0.9;
+const showGuide = guideThrough(GUIDE, () => shown && isUnsure() && ' Done: it is unsure.', () => keepState());
 
 function keepState() {
   keepInAddress(() => ({shown, chosen, guide: showGuide(), isKept: isKept || undefined,
@@ -180,5 +182,5 @@ function start(state) {
   if (state.shown === '') at('clear').click();
 }
 
-at('reset').onclick = () => start({});
+at('reset').onclick = () => start({guide: showGuide() < GUIDE.length ? 0 : GUIDE.length});  // closed, it stays so
 startFromAddress(start);
