@@ -199,7 +199,7 @@ async function setPicture(source, name) {
   const grey = values(height, width, 1, (y, x) => sumOf(GREY.map((weight, c) => weight * valueAt(rgb, y, x, c))));
   const reduced = scale < 1 ? ` (reduced from ${bitmap.height} by ${bitmap.width}; the command takes them all)` : '';
   picture = {name, reduced, rgb, grey};
-  centre = {row: Math.floor(0.52 * height), column: Math.floor(0.42 * width)};  // the Chihuahua's eye
+  centre = {row: Math.floor(0.842 * height), column: Math.floor(0.4885 * width)};  // beside the Chihuahua's tag
 }
 
 async function openFile(file) {

@@ -174,7 +174,7 @@ function start(state) {
 const allKernels = {...data.kernels, ...data.custom};
 at('rows').innerHTML = at('columns').innerHTML = range(7).map(i => `<option>${i + 1}</option>`).join('');
 at('kernels').innerHTML = [...Object.keys(allKernels), 'your own'].map(name => `<option>${name}</option>`).join('');
-const first = Object.keys(data.custom)[0] ?? ('edge' in allKernels ? 'edge' : Object.keys(allKernels)[0]);
+const first = Object.keys(data.custom)[0] ?? ('left_sobel' in allKernels ? 'left_sobel' : Object.keys(allKernels)[0]);
 const image = Object.assign(new Image(), {src: data.image});
 const showLesson = () => setPicture(image, data.image_name);
 image.decode().then(showLesson).then(() => startFromAddress(start));
