@@ -386,7 +386,7 @@ def test_several_digits_have_a_probability_each_and_are_all_sent(page, network, 
     logits = network(two)['softmax_linear'].astype(float)
     expected = (np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)).max(axis=1)
     page.execute_script("""const bytes = bytesOf(arguments[0]), digits = [bytes.slice(0, 784), bytes.slice(784)];
-        paint(digits, 'Your drawing'); read(digits, 'Your drawing')""", send_images(two))
+        paint(digits, 'Your drawing'); read(digits, 'Your drawing'); choose('conv1', 10, 11, 3)""", send_images(two))
     first, second = re.fullmatch(r'Your drawing: the network reads {} {} \(probabilities (\S+), (\S+)\)\.'
                                  r'(?: It is unsure\.)?'.format(*logits.argmax(axis=1)),
                                  text(page, 'answer')).groups()
@@ -397,9 +397,10 @@ def test_several_digits_have_a_probability_each_and_are_all_sent(page, network, 
     assert page.find_element(By.CSS_SELECTOR, '#answer [aria-pressed=true]').text == str(logits[1].argmax())
     page.find_element(By.CSS_SELECTOR, '#answer [data-number="0"]').click()
     answer, seen = text(page, 'answer'), page.execute_script('return readDigits(drawing).length')
-    time.sleep(0.5)  # the address follows a moment later
+    kept = '''return stateInAddress().shown === arguments[0] && stateInAddress().pixels.length'''
+    WebDriverWait(page, 20).until(lambda _: page.execute_script(kept, 'Your drawing') == 2)  # it follows a moment later
     sent = page.execute_script('start({}); return location.hash')
-    time.sleep(0.5)
+    WebDriverWait(page, 20).until(lambda _: page.execute_script(kept, 'Test digit, a 7') == 1)
     page.execute_script('location.hash = arguments[0]', sent)
     WebDriverWait(page, 20).until(lambda _: text(page, 'answer') == answer)
     assert seen == 2 == page.execute_script('return images.length')
