@@ -227,7 +227,7 @@ def test_dividing_by_the_sum_and_other_sizes(page):
     assert text(page, 'sum') == '4'
     page.find_element(By.ID, 'divide').click()
     assert page.execute_script('return matrix') == [[0.75, 0.1875, 0.0625]] and text(page, 'sum') == '1'
-    assert not page.find_element(By.ID, 'divide').is_displayed()
+    assert not page.find_element(By.ID, 'divide').is_enabled()
     choose(page, 'rows', '4')
     choose(page, 'columns', '5')
     assert page.execute_script('return matrix') == [[0] * 5, [0, 0.75, 0.1875, 0.0625, 0], [0] * 5, [0] * 5]
@@ -297,7 +297,7 @@ def test_enter_fixes_the_pixel_and_the_address_keeps_that(page):
     place = chosen_pixel(page)
     canvas.send_keys(Keys.SHIFT, Keys.ARROW_RIGHT, Keys.NULL)
     assert chosen_pixel(page) == [place[0], place[1] + 10]
-    canvas.send_keys(Keys.ENTER, Keys.ARROW_LEFT)
+    canvas.send_keys(Keys.ARROW_LEFT, Keys.ENTER)
     time.sleep(0.5)  # the address follows a moment later
     page.refresh()
     WebDriverWait(page, 20).until(lambda driver: driver.execute_script('return output'))
@@ -475,11 +475,18 @@ def test_screen_readers_are_not_told_of_each_step_while_it_plays(page):
 
 def test_the_guide_checks_its_question_and_stays_closed(page):
     page.find_element(By.ID, 'guideOpen').click()
-    for _ in range(6):
-        assert page.find_elements(By.CSS_SELECTOR, '.shown')
+    for step, action in enumerate(["", "", "", "setMatrix(allKernels.blur, 'blur')", "setMatrix([[1, 2]], 'your own')",
+                                   "at('stride').value = 2; update()"]):
+        assert page.find_elements(By.CSS_SELECTOR, '.shown') and 'Yes' not in text(page, 'guideText')
+        page.execute_script(action)
+        assert ('Yes' in text(page, 'guideText')) == (step > 2)
         page.find_element(By.ID, 'guideNext').click()
-    for name, solved in [('left_sobel', False), ('edge', False), ('top_sobel', True), ('identity', False),
-                         ([[1, 2, 1], [1, -2, 1], [-1, -2, -1]], False), ([[1, 1], [-2, -2], [1, 1]], True)]:
+    page.find_element(By.ID, 'guideBack').click()
+    assert text(page, 'guideText').startswith('6 of 7') and text(page, 'guideText').endswith('Yes: 30 by 45.')
+    page.find_element(By.ID, 'guideNext').click()
+    for name, solved in [('left_sobel', False), ('edge', False), ('top_sobel', False), ('identity', False),
+                         ([[1, 1], [0, 0], [-1, -1]], True), ([[1, 1], [-2, -2], [1, 1]], True),
+                         ([[1, 2, 1], [1, -2, 1], [-1, -2, -1]], False)]:
         if isinstance(name, str):
             choose(page, 'kernels', name)
         else:

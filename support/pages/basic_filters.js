@@ -1,6 +1,6 @@
 const GREY = [0.2989, 0.587, 0.114];  // tf.image.rgb_to_grayscale's weights
 
-let picture;  // {name, reduced, rgb, grey}: its name on the command line, and values from 0 to 1, as in lesson 1
+let picture;  // {name, reduced, rgb, planes, grey}: its name for the command line, values from 0 to 1 as in lesson 1
 let matrix;   // the kernel's rows
 let own;      // the visitor's own kernel, which stays when another one is looked at
 let output;   // what conv2d makes of the picture
@@ -19,15 +19,23 @@ function settings() {
           padding: at('padding').value, input: rgb ? picture.rgb : picture.grey};
 }
 
-// A matrix as conv2d's kernel: on the channel diagonal, or, by mistake, on every pair of channels.
-function kernelOf(rows, channels, wrong) {
-  const pairs = range(channels * channels).map(i => wrong || i % (channels + 1) === 0 ? 1 : 0);
+// A matrix as conv2d's kernel, on every pair of channels.
+function kernelOf(rows, channels) {
   return {shape: [rows.length, rows[0].length, channels, channels],
-          weights: rows.flat().flatMap(value => pairs.map(pair => pair * value))};
+          weights: rows.flat().flatMap(value => Array(channels * channels).fill(value))};
+}
+
+// A kernel on the channel diagonal does to each channel what it does to grey, with fewer zeros to multiply.
+function ofEachChannel(rows, stride, padding) {
+  const [red, green, blue] = picture.planes.map(plane => conv2d(plane, kernelOf(rows, 1), stride, padding));
+  const output = values(red.height, red.width, 3);
+  for (let i = 0; i < red.array.length; i++)
+    output.array.set([red.array[i], green.array[i], blue.array[i]], 3 * i);
+  return output;
 }
 
 function update() {
-  const {kernel, wrong, stride, padding, input} = settings();
+  const {kernel, rgb, wrong, stride, padding, input} = settings();
   at('stride').ariaInvalid = stride !== Number(at('stride').value);
   const [h, w] = [kernel.length, kernel[0].length];
   if (padding === 'VALID' && (h > input.height || w > input.width)) {
@@ -38,16 +46,18 @@ function update() {
   }
   at('error').textContent = at('stride').ariaInvalid !== 'true' ? '' :
     `A stride is a whole number from 1 to 1000; ${stride} is used.`;
-  seen = output = conv2d(input, kernelOf(kernel, input.channels, wrong), stride, padding);
+  seen = output = rgb && !wrong ? ofEachChannel(kernel, stride, padding) :
+    conv2d(input, kernelOf(kernel, input.channels), stride, padding);
   at('wrong').disabled = input.channels === 1;
   const sum = sumOf(kernel), isZeroSum = Math.abs(sum) <= 1e-5 * sumOf(kernel.flat().map(Math.abs));
   at('sum').textContent = Number(sum.toPrecision(6)) + (wrong ? ', three times' : '');
   at('words').textContent = words(kernel, wrong ? 3 * sum : sum, isZeroSum, wrong);
-  at('divide').hidden = isZeroSum || Math.abs(sum - 1) < 1e-5;
+  at('divide').disabled = isZeroSum || Math.abs(sum - 1) < 1e-5;
   const formula = (length, k) => `ceil(${padding === 'SAME' ? length : `(${length} - ${k} + 1)`} / ${stride})`;
   at('pictureSize').textContent = `${input.height} high, ${input.width} wide${picture.reduced}`;
   at('resultSize').textContent = `${formula(input.height, h)} = ${output.height} high, ` +
-    `${formula(input.width, w)} = ${output.width} wide` + (stride > 1 ? ', shown enlarged' : '');
+    `${formula(input.width, w)} = ${output.width} wide`;
+  at('outputSize').textContent = `${output.height} high, ${output.width} wide` + (stride > 1 ? ', shown enlarged' : '');
   at('scale').className = isZeroSum ? 'scaled' : '';
   at('scale').textContent = isZeroSum ? 'Scaled, as the kernel sums to 0: black -1 or less, grey 0, white 1 or more' :
     'Black is 0 or less, white 1 or more';
@@ -152,7 +162,7 @@ function setMatrix(rows, name) {
   at('editor').classList.toggle('small', matrix[0].length > 5);
   at('editor').innerHTML = matrix.map((row, y) => '<tr>' + row.map((value, x) =>
     `<td><input value="${Number(value.toPrecision(7))}" data-y="${y}" data-x="${x}" ` +
-    `style="${signed(value, largestOf(matrix))}" aria-label="row ${y + 1}, column ${x + 1}"></td>`).join('') +
+    `style="${signed(value, largestOf(matrix))}" aria-label="weight in row ${y}, column ${x}"></td>`).join('') +
     '</tr>').join('');
   if (name === 'your own') own = matrix;
   update();
@@ -197,8 +207,9 @@ async function setPicture(source, name) {
   const bytes = context.getImageData(0, 0, width, height).data;
   const rgb = values(height, width, 3, (y, x, c) => bytes[4 * (y * width + x) + c] / 255);
   const grey = values(height, width, 1, (y, x) => sumOf(GREY.map((weight, c) => weight * valueAt(rgb, y, x, c))));
-  const reduced = scale < 1 ? ` (reduced from ${bitmap.height} by ${bitmap.width}; the command takes them all)` : '';
-  picture = {name, reduced, rgb, grey};
+  const reduced = scale < 1 ? ` (reduced from ${bitmap.height} by ${bitmap.width}; the command does not)` : '';
+  const planes = range(3).map(c => values(height, width, 1, (y, x) => valueAt(rgb, y, x, c)));
+  picture = {name, reduced, rgb, planes, grey};
   centre = {row: Math.floor(0.842 * height), column: Math.floor(0.4885 * width)};  // beside the Chihuahua's tag
 }
 

@@ -38,13 +38,19 @@ function conv2d(input, {shape: [h, w, channelsIn, channels], weights}, stride = 
                         channels);
   const {height, width, array} = input, sums = output.array;
   const lefts = range(output.width).map(column => patchStart(column, width, w, stride, padding));
+  const isPlain = channelsIn === 1 && channels === 1;
   let place = 0;  // in the sums
   for (let row = 0; row < output.height; row++) {
     const top = patchStart(row, height, h, stride, padding);
     const firstY = Math.max(-top, 0), endY = Math.min(h, height - top);  // beyond the border are zeros
     for (const left of lefts) {
       const firstX = Math.max(-left, 0), endX = Math.min(w, width - left);
-      for (let y = firstY; y < endY; y++)
+      for (let y = firstY; y < endY && isPlain; y++) {  // the same as below, three times as fast
+        let from = (top + y) * width + left + firstX, weight = y * w + firstX, sum = 0;
+        for (let x = firstX; x < endX; x++) sum += array[from++] * weights[weight++];
+        sums[place] += sum;
+      }
+      for (let y = firstY; y < endY && !isPlain; y++)
         for (let x = firstX; x < endX; x++) {
           let from = ((top + y) * width + left + x) * channelsIn, weight = (y * w + x) * channelsIn * channels;
           for (let c = 0; c < channelsIn; c++, from++, weight += channels) {
@@ -121,7 +127,13 @@ function contribution(input, c, top, left, kernel, name = '') {
 // ---- Mouse, finger and keys ----
 
 let isKept = false;  // after a click, until the next one, so that the mouse can leave the canvas
-const keep = isOn => at('kept').hidden = !(isKept = isOn);
+function keep(isOn) {
+  isKept = isOn;
+  at('kept').hidden = !isOn;
+  keepState();
+}
+at('kept').onclick = () => keep(false);
+window.addEventListener('keydown', ({key}) => key === 'Escape' && keep(false));
 const MOVES = {ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1]};
 
 // Calls point(y, x) with places in the canvas, and move(rows, columns, channels). Where a click keeps nothing, one can
@@ -142,8 +154,7 @@ function listen(canvas, point, move, canKeep = true) {
     point(event.offsetY * scale, event.offsetX * scale);
   };
   canvas.onkeydown = event => {
-    if (event.key === 'Enter' && canKeep) keep(!isKept);
-    if (event.key === 'Escape') keep(false);
+    if (event.key === 'Enter') keep(!isKept);
     if (!(event.key in MOVES)) return;
     event.preventDefault();
     move(...MOVES[event.key].map(step => event.shiftKey ? 10 * step : step));
@@ -198,9 +209,9 @@ function startFromAddress(start) {
 
 const isStill = () => matchMedia('(prefers-reduced-motion: reduce)').matches;
 
-// steps: [id, text] of what each highlights and says; the last asks for something, and solved() answers if it is done.
-// Returns a function that shows step n, or, without n, checks again what the last one asks for; it returns the step.
-function guideThrough(steps, solved, changed) {
+// steps: [id, text, answer]: what each highlights and says, and, if it asks for something, a function that answers when
+// that is done. Returns a function that shows step n, or, without n, checks again what is asked; it returns the step.
+function guideThrough(steps, changed) {
   let number = steps.length;  // closed
   function show(step) {
     const isNew = step !== undefined && step !== number;
@@ -208,11 +219,10 @@ function guideThrough(steps, solved, changed) {
     document.querySelectorAll('.shown').forEach(each => each.classList.remove('shown'));
     at('guide').hidden = number >= steps.length;
     if (!at('guide').hidden) {
-      const isLast = number === steps.length - 1;
-      at(steps[number][0]).classList.add('shown');
-      const answer = isLast && solved() || '';
-      at('guideText').textContent = `${number + 1} of ${steps.length}: ${steps[number][1]}${answer}`;
-      at('guideNext').hidden = isLast;
+      const [id, text, answer] = steps[number];
+      at(id).classList.add('shown');
+      at('guideText').textContent = `${number + 1} of ${steps.length}: ${text}${answer?.() || ''}`;
+      at('guideNext').hidden = number === steps.length - 1;
       at('guideBack').disabled = number === 0;
     }
     if (isNew) changed();
@@ -220,7 +230,8 @@ function guideThrough(steps, solved, changed) {
   }
   function move(by) {
     show(number + by);
-    at(steps[number][0]).scrollIntoView({block: 'nearest'});  // it can be out of sight on a phone
+    const shown = at(steps[number][0]);  // it can be out of sight on a phone
+    shown.scrollIntoView({block: shown.offsetHeight > innerHeight / 2 ? 'start' : 'nearest'});
     if (at('guideNext').hidden || number === 0) at('guideClose').focus();  // the button that was pressed is gone
   }
   at('guideNext').onclick = () => move(1);
@@ -228,7 +239,7 @@ function guideThrough(steps, solved, changed) {
   at('guideOpen').onclick = () => show(0);
   at('guideClose').onclick = () => {
     show(steps.length);
-    at('guideOpen').focus();
+    at('guideOpen').focus({preventScroll: true});
   };
   return show;
 }

@@ -9,7 +9,8 @@ for (const canvas of [at('picture'), at('result')]) {  // a place in the picture
   }, (rows, columns) => choosePixel(pixel.row + rows, pixel.column + columns));
 }
 const weightOf = ({dataset}) => matrix[dataset.y][dataset.x], isInvalid = ({ariaInvalid}) => ariaInvalid === 'true';
-at('editor').addEventListener('focusout', ({target}) => isInvalid(target) && show(target, weightOf(target)));
+at('editor').addEventListener('focusout', ({target}) =>
+  (isInvalid(target) || !target.value.trim()) && show(target, weightOf(target)));
 at('editor').oninput = ({target}) => setWeight(target, numberOf(target.value));
 at('editor').onkeydown = event => {
   const step = {ArrowUp: 1, ArrowDown: -1}[event.key];
@@ -45,7 +46,7 @@ for (const id of ['stride', 'padding', 'colours', 'flip', 'wrong']) at(id).oncha
 at('stride').oninput = update;
 at('divide').onclick = () => {
   setMatrix(matrix.map(row => row.map(value => value / sumOf(matrix))), 'your own');
-  at('kernels').focus();  // the button is gone
+  at('kernels').focus();  // the button does nothing now
 };
 for (const button of document.querySelectorAll('[data-copy]'))
   button.onclick = () => {
@@ -63,7 +64,7 @@ window.ondrop = event => {
 
 // ---- The kernel slides ----
 
-const SPEEDS = [[700, 1], [250, 1], [60, 1.02], [30, 1.04], [15, 1.07]];  // milliseconds for a step, growth of steps
+const SPEEDS = [[700, 1], [250, 1], [60, 1.02], [30, 1.05], [15, 1.07]];  // milliseconds for a step, growth of steps
 let timer;
 
 // Moves on by so many outputs; while the output fills in, up to there.
@@ -123,10 +124,15 @@ const GUIDE = [
   ['picture', 'The square on the picture is the patch under the kernel. Point or tap anywhere, or use the arrow keys.'],
   ['arithmetic', 'The kernel lies over the patch: each pixel times its weight. The sum of the products is one output.'],
   ['play', 'Play slides the kernel over the picture; the output fills in behind it.'],
-  ['kernels', 'Choose blur: all weights are positive, and the output is a weighted mean of neighbours.'],
-  ['editor', 'Change a weight: type, use the arrow keys, or drag up and down in a cell (a finger taps it first).'],
-  ['stride', 'A stride of 2 moves the kernel by two pixels: the output has half the height and width.'],
-  ['editor', 'Now you: make a kernel that finds horizontal edges, and is blind to vertical ones.']];
+  ['kernels', 'Choose blur: all weights are positive, and the output is a weighted mean of neighbours.',
+    () => at('kernels').value === 'blur' && ' Yes: fine details are gone.'],
+  ['editor', 'Change a weight: type, use the arrow keys, or drag up and down in a cell (a finger taps it first).',
+    () => at('kernels').value === 'your own' && ' Yes: the output follows.'],
+  ['stride', 'A stride of 2 moves the kernel by two pixels: the output has half the height and width.',
+    () => settings().stride === 2 && ` Yes: ${output.height} by ${output.width}.`],
+  ['editor', 'Now you: make a kernel of your own that finds horizontal edges, and is blind to vertical ones.',
+    () => at('kernels').value === 'your own' && isHorizontalEdgeFinder(matrix) &&
+      ' Yes: every column sums to 0, so vertical edges vanish; the rows do not.']];
 
 // Columns that sum to 0 are blind to what changes from left to right only; rows that do not see the other changes.
 function isHorizontalEdgeFinder(rows) {
@@ -135,8 +141,7 @@ function isHorizontalEdgeFinder(rows) {
   return rows[0].every((_, x) => isZero(rows.map(row => row[x]))) && !rows.every(isZero);
 }
 
-const showGuide = guideThrough(GUIDE, () => isHorizontalEdgeFinder(matrix) &&
-  ' Yes: every column sums to 0, so vertical edges vanish; the rows do not.', () => keepState());
+const showGuide = guideThrough(GUIDE, () => keepState());
 
 // ---- The state is in the address, so that it can be sent ----
 
@@ -165,8 +170,8 @@ function start(state) {
   setMatrix(state.matrix ?? allKernels[state.name] ?? allKernels[first], state.matrix ? 'your own' :
     state.name in allKernels ? state.name : first);
   showGuide(state.guide ?? 0);
-  keep(Boolean(state.isKept));
   isReady = true;
+  keep(Boolean(state.isKept));
 }
 
 // ---- The start ----

@@ -91,13 +91,14 @@ function stroke(event) {
 function readDrawing() {
   const digits = readDigits(drawing);
   if (digits.length) read(digits, DRAWN);
-  else showNothing('This does not look like digits.');
+  else showNothing('This does not look like digits. Draw them large, and their strokes apart.');
 }
 
 function showNothing(answer) {
   for (const canvas of document.querySelectorAll('#layers canvas'))
     canvas.getContext('2d').clearRect(0, 0, canvas.width, canvas.height);
   for (const each of document.querySelectorAll('.framed i')) each.hidden = true;
+  for (const button of document.querySelectorAll('.digit')) button.ariaPressed = false;
   for (const id of ['words', 'numbers', 'lines']) at(id).innerHTML = '';
   at('bars').hidden = at('enlarged').hidden = true;
   shown = '';  // nothing is explained
@@ -125,8 +126,10 @@ at('clear').onclick = () => {
   showNothing('Draw a digit, or choose one.');
 };
 
+const nameOf = ({label}) => `Test digit, ${label === 8 ? 'an' : 'a'} ${label}`;
+
 function addDigit(group, {pixels, label}, caption) {
-  const name = `Test digit, a ${label}`, bytes = bytesOf(pixels), button = document.createElement('button');
+  const name = nameOf({label}), bytes = bytesOf(pixels), button = document.createElement('button');
   Object.assign(button, {className: 'digit', value: pixels, ariaLabel: caption ? `${caption}: ${name}` : name});
   button.append(document.createElement('canvas'), caption);
   draw(button.firstChild, values(28, 28, 1, (y, x) => 1 - bytes[28 * y + x] / 255));
@@ -149,20 +152,21 @@ for (const id of ['digits', 'mistakes']) oneTabStop(at(id));
 // ---- The guide, and the state in the address ----
 
 const GUIDE = [
-  ['drawing', 'Draw a digit: your network reads it at once. Each small picture below is a channel, ' +
-    'what one kernel makes of the layer before it: point at one.'],
+  ['drawing', 'Draw a digit: your network reads it at once. Each small picture below is one channel of a ' +
+    'layer: point at one.'],
   ['image', 'This is what it sees: 28 x 28 pixels, the digit in the middle.'],
-  [firstConv ?? data.order[0], 'Each tile is one learned kernel, and what it makes of the image.'],
+  [firstConv ?? data.order[0], 'Each tile is one kernel, and what it makes of the image.'],
   ...HAND in layers ? [['handCoded',
     'Here you can look at hand-coded kernels in their place. The answer stays: no other layer uses them.']] : [],
-  ['layers', 'The lines lead to what an activation is computed from; of several channels, to the one of most effect.'],
+  ['layers', 'The lines lead to what an activation is computed from; where that is much, to what has most effect.'],
   ['arithmetic', 'Here is its arithmetic. Arrow keys move, Page Up and Page Down change the channel; Enter or a ' +
     'click fixes it.'],
   ['bars', 'The ten logits, their exponentials, and the probabilities. A click on a digit shows what spoke for it. ' +
     'One of the ten must win, whatever the network is given.'],
-  ['drawing', 'Now you: draw or find a digit of which the network is unsure, with a probability below 0.9.']];
+  ['drawing', 'Now you: draw or find a digit of which the network is unsure, with a probability below 0.9.',
+    () => shown && isUnsure() && ' Done: it is unsure.']];
 const isUnsure = () => Math.max(...softmaxOf([...network[LAST].array]).probabilities) < 0.9;
-const showGuide = guideThrough(GUIDE, () => shown && isUnsure() && ' Done: it is unsure.', () => keepState());
+const showGuide = guideThrough(GUIDE, () => keepState());
 
 function keepState() {
   keepInAddress(() => ({shown, chosen, guide: showGuide(), isKept: isKept || undefined,
@@ -174,7 +178,7 @@ function start(state) {
   paint(digits, state.shown);
   chosen = null;
   keep(Boolean(state.isKept));
-  read(digits, state.shown || `Test digit, a ${data.digits[0].label}`);
+  read(digits, state.shown || nameOf(data.digits[0]));
   compare(Boolean(state.handCoded));
   const {name, y, x, channel} = state.chosen?.name in network ? state.chosen : strongestOf(data.order[0]);
   choose(name, y, x, channel);
