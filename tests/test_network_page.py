@@ -324,6 +324,7 @@ def test_pointing_in_a_narrow_window_touching_and_choosing(page, network, mnist)
     reads = network(mnist.test.images[:130])['softmax_linear'].argmax(axis=1)  # of the small dataset's test digits
     mistakes = min((reads != mnist.test.labels[:130]).sum(), 20)
     assert len(buttons) == 20 + mistakes and all(button.get_attribute('aria-label') for button in buttons)
+    assert all(min(button.size.values()) >= 24 for button in buttons)
     buttons[1].send_keys(Keys.ENTER)
     assert page.find_element(By.CSS_SELECTOR, '.digit[aria-pressed=true]') == buttons[1]
     assert 'Test digit, a 2: the network reads {} '.format(reads[1]) in text(page, 'answer')
@@ -523,7 +524,7 @@ def test_mistakes_are_what_the_page_reads_and_in_the_order_that_it_says(page):
         return [button.textContent, logits]; })''')
     probabilities = []
     for caption, logits in found:
-        label, read = map(int, caption.split(' as '))
+        label, read = map(int, caption.split('\u2192'))
         assert label != read == np.argmax(logits)
         probabilities.append(np.exp(logits[label]) / np.exp(logits).sum())
     assert len(found) > 1 and probabilities == sorted(probabilities)

@@ -130,7 +130,7 @@ const nameOf = ({label}) => `Test digit, ${label === 8 ? 'an' : 'a'} ${label}`;
 
 function addDigit(group, {pixels, label}, caption) {
   const name = nameOf({label}), bytes = bytesOf(pixels), button = document.createElement('button');
-  Object.assign(button, {className: 'digit', value: pixels, ariaLabel: caption ? `${caption}: ${name}` : name});
+  Object.assign(button, {className: 'digit', value: pixels, ariaLabel: name + (caption && `: ${caption}`)});
   button.append(document.createElement('canvas'), caption);
   draw(button.firstChild, values(28, 28, 1, (y, x) => 1 - bytes[28 * y + x] / 255));
   button.onclick = () => {
@@ -146,7 +146,7 @@ const mistakes = data.mistakes.map(digit => {  // as they are with weights of 8 
   const {probabilities} = softmaxOf([...inference(bytesOf(digit.pixels))[LAST].array]);
   return {digit, read: largestAt(probabilities), probability: probabilities[digit.label]};
 }).filter(({digit, read}) => read !== digit.label).sort((a, b) => a.probability - b.probability);
-for (const {digit, read} of mistakes) addDigit('mistakes', digit, `${digit.label} as ${read}`);
+for (const {digit, read} of mistakes) addDigit('mistakes', digit, `${digit.label}\u2192${read}`);
 for (const id of ['digits', 'mistakes']) oneTabStop(at(id));
 
 // ---- The guide, and the state in the address ----
@@ -161,8 +161,8 @@ const GUIDE = [
   ['layers', 'The lines lead to what an activation is computed from; where that is much, to what has most effect.'],
   ['arithmetic', 'Here is its arithmetic. Arrow keys move, Page Up and Page Down change the channel; Enter or a ' +
     'click fixes it.'],
-  ['bars', 'The ten logits, their exponentials, and the probabilities. A click on a digit shows what spoke for it. ' +
-    'One of the ten must win, whatever the network is given.'],
+  ['bars', 'Softmax: a probability is its exponential, divided by the sum of all ten, so one must win. A click on a ' +
+    'digit shows what spoke for it.'],
   ['drawing', 'Now you: draw or find a digit of which the network is unsure, with a probability below 0.9.',
     () => shown && isUnsure() && ' Done: it is unsure.']];
 const isUnsure = () => Math.max(...softmaxOf([...network[LAST].array]).probabilities) < 0.9;
