@@ -257,7 +257,8 @@ def frames(page):
 def sum_and_bias(page):
     """The numbers of a convolution's sum, each with four digits: sum, bias, result, after relu."""
     return [float(number) for number in re.search(
-        r'sum (-?\d+\.\d{4}) \+ bias (-?\d+\.\d{4}) = (-?\d+\.\d{4}); relu makes it (\d+\.\d{4})\.',
+        r'sum (-?\d+\.\d{4}) \+ bias (-?\d+\.\d{4}) = (-?\d+\.\d{4}); relu makes it (\d+\.\d{4})'
+        r'(?:, as all below 0)?\.',
         text(page, 'arithmetic')).groups()]
 
 
@@ -388,8 +389,8 @@ def test_several_digits_have_a_probability_each_and_are_all_sent(page, network, 
     expected = (np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)).max(axis=1)
     page.execute_script("""const bytes = bytesOf(arguments[0]), digits = [bytes.slice(0, 784), bytes.slice(784)];
         paint(digits, 'Your drawing'); read(digits, 'Your drawing'); choose('conv1', 10, 11, 3)""", send_images(two))
-    first, second = re.fullmatch(r'Your drawing: the network reads {} {} \(probabilities (\S+), (\S+)\)\.'
-                                 r'(?: It is unsure\.)?'.format(*logits.argmax(axis=1)),
+    reads = 'Your drawing: the network reads {} {} '.format(*logits.argmax(axis=1))
+    first, second = re.fullmatch(reads + r'\(probabilities (\S+), (\S+?)(?:, unsure)?\)\.',
                                  text(page, 'answer')).groups()
     np.testing.assert_allclose([float(each.strip('<>')) for each in (first, second)], expected, atol=0.02)
     page.find_element(By.CSS_SELECTOR, '#answer [data-number="1"]').click()

@@ -118,7 +118,7 @@ function choosePixel(row, column) {
     contribution(input, c, top, left, kernel, name));
   const sums = parts.map(part => part.sum.toFixed(6));
   at('where').textContent = `Output row ${pixel.row}, column ${pixel.column}`;
-  at('arithmetic').innerHTML = parts.map(part => part.html).join('');
+  at('arithmetic').innerHTML = parts.map(part => part.html()).join('');
   at('total').textContent = !rgb ? `The output pixel is ${sums[0]}.` :
     wrong ? `Red, green and blue become ${sums.join(' + ')} = ${sumOf(parts.map(part => part.sum)).toFixed(6)}.` :
       `Red becomes ${sums[0]}, green ${sums[1]}, blue ${sums[2]}.`;

@@ -112,12 +112,13 @@ function matrixTable(heading, rows, kind, isZero = () => false) {
   return `<div><div>${heading}</div><table class="${kind}">${cells}</table></div>`;
 }
 
-// What one channel of the input contributes to one output value: patch x kernel = products, and their sum.
+// What one channel of the input contributes to one output value: patch x kernel = products, and their sum; html() shows
+// them.
 function contribution(input, c, top, left, kernel, name = '') {
   const patch = kernel.map((row, y) => row.map((_, x) => valueAt(input, top + y, left + x, c)));
   const products = kernel.map((row, y) => row.map((weight, x) => weight * patch[y][x]));
   const sum = sumOf(products);
-  const html = '<div class="equation">' +
+  const html = () => '<div class="equation">' +
     matrixTable(name + 'patch', patch, 'patch', (y, x) => !isInside(input, top + y, left + x)) + '<b>&times;</b>' +
     matrixTable('kernel', kernel, 'kernel') + '<b>=</b>' + matrixTable('products, cell by cell', products, 'products') +
     `<b>${name}sum ${sum.toFixed(6)}</b></div>`;

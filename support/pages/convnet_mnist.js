@@ -124,13 +124,13 @@ function showAnswer(all, number) {  // all: {exponentials, probabilities} of eac
   const {exponentials, probabilities} = all[number], readings = all.map(each => largestAt(each.probabilities));
   const largest = all.map(each => Math.max(...each.probabilities));
   const second = largestAt(probabilities.map((value, digit) => digit === readings[number] ? -1 : value));
+  const unsure = Math.min(...largest) < 0.9 ? ', unsure' : '';
   const button = (digit, i) => `<button data-number="${i}" aria-pressed="${i === number}" ` +
     `aria-label="show the layers of digit ${i + 1}, a ${digit}">${digit}</button>`;
   at('answer').innerHTML = `${shown}: the network reads ` + (all.length > 1 ?
-    `${readings.map(button).join(' ')} (probabilities ${largest.map(probabilityText).join(', ')}).` :
-    `${readings[0]} (probability ${probabilityText(largest[0])}); ` +
-      `runner-up ${second} (${probabilityText(probabilities[second])}).`) +
-    (Math.min(...largest) < 0.9 ? ' It is unsure.' : '');
+    `${readings.map(button).join(' ')} (probabilities ${largest.map(probabilityText).join(', ')}${unsure}).` :
+    `${readings[0]} (probability ${probabilityText(largest[0])}${unsure}); ` +
+      `runner-up ${second} (${probabilityText(probabilities[second])}).`);
   for (const [digit, [logit, exponential, probability, bar]] of bars.entries()) {
     logit.textContent = network[LAST].array[digit].toFixed(3);
     exponential.textContent = digit === readings[number] ? 1 : exponentials[digit].toExponential(2);
@@ -200,7 +200,8 @@ function explain() {
   keepState();
 }
 
-const activationOf = (name, value) => name === LAST ? `the logit is ${value}` : `${data.activation} makes it ${value}`;
+const activationOf = (name, sum, value) => name === LAST ? `the logit is ${value}` :
+  `${data.activation} makes it ${value}` + (data.activation === 'relu' && sum < 0 ? ', as all below 0' : '');
 
 const placeOf = ({width, channels}, i) =>
   ({y: Math.floor(i / channels / width), x: Math.floor(i / channels) % width, channel: i % channels});
@@ -237,7 +238,7 @@ function explainUnit({name, channel}, input, value) {
   const table = rows => '<table class="effects"><tr>' + header.map(each => `<th>${each}</th>`).join('') +
     `</tr>${rows.join('')}</table>`;
   return [`<p><b>sum ${total.toFixed(4)} + bias ${bias.toFixed(4)} = ${(total + bias).toFixed(4)}; ` +
-    `${activationOf(name, value)}.</b></p>`,
+    `${activationOf(name, total + bias, value)}.</b></p>`,
     `<div class="equation">${table(rows.slice(0, 4))}${table(rows.slice(4))}</div>` +
     `<p>The sum runs over all ${array.length} activations of ${before(name)}. ` +
     'The table has those with the largest effects, up or down; they are circled.</p>', inputs];
@@ -260,7 +261,7 @@ function explainConvolution({name, y, x, channel}, input, value) {
   frameIn(before(name), top, left, largest.c, h, w);
   const next = others.filter(part => part.sum).slice(0, 3).map(part => `${part.c} (${part.sum.toFixed(4)})`).join(', ');
   return [`<p><b>sum ${total.toFixed(4)} + bias ${bias.toFixed(4)} = ${(total + bias).toFixed(4)}; ` +
-    `${activationOf(name, value)}.</b></p>`, largest.html +
+    `${activationOf(name, total + bias, value)}.</b></p>`, largest.html() +
     (others.length ? `<p>Summed over ${before(name)}'s ${parts.length} channels; largest effects, up or down: ` +
     `channel ${largest.c} (framed)${next && ', ' + next}.</p>` : '')];
 }

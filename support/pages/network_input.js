@@ -91,7 +91,7 @@ function stroke(event) {
 function readDrawing() {
   const digits = readDigits(drawing);
   if (digits.length) read(digits, DRAWN);
-  else showNothing('This does not look like digits. Draw them large, and their strokes apart.');
+  else showNothing('This does not look like digits. Draw each one large, with a gap between them.');
 }
 
 function showNothing(answer) {
@@ -159,10 +159,10 @@ const GUIDE = [
   ...HAND in layers ? [['handCoded',
     'Here you can look at hand-coded kernels in their place. The answer stays: no other layer uses them.']] : [],
   ['layers', 'The lines lead to what an activation is computed from; where that is much, to what has most effect.'],
-  ['arithmetic', 'Here is its arithmetic. Arrow keys move, Page Up and Page Down change the channel; Enter or a ' +
-    'click fixes it.'],
-  ['bars', 'Softmax: a probability is its exponential, divided by the sum of all ten, so one must win. A click on a ' +
-    'digit shows what spoke for it.'],
+  ['arithmetic', 'Here is its arithmetic. Point or tap; arrow keys move, Page Up and Page Down change the channel; ' +
+    'Enter or a click fixes it.'],
+  ['bars', 'Softmax: each logit\'s exponential, divided by the sum of all ten. They add up to 1: even a scribble ' +
+    'gets an answer. A click on a digit shows what spoke for or against it.'],
   ['drawing', 'Now you: draw or find a digit of which the network is unsure, with a probability below 0.9.',
     () => shown && isUnsure() && ' Done: it is unsure.']];
 const isUnsure = () => Math.max(...softmaxOf([...network[LAST].array]).probabilities) < 0.9;
