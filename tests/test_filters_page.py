@@ -496,6 +496,12 @@ def test_the_guide_checks_its_question_and_stays_closed(page):
         else:
             page.execute_script('setMatrix(arguments[0], "your own")', name)
         assert ('Yes' in text(page, 'guideText')) == solved, name
+    choose(page, 'kernels', 'identity')
+    choose(page, 'rows', '2')
+    for x, y, weight in (0, 0, '0'), (1, 0, '1'), (2, 0, '0'), (1, 1, '-1'):  # by hand, step by step
+        assert 'Yes' not in text(page, 'guideText')
+        replace(page, cell(page, y, x), weight)
+    assert text(page, 'guideText').endswith('so vertical edges vanish; the rows do not.')
     page.find_element(By.ID, 'guideClose').click()
     assert page.switch_to.active_element == page.find_element(By.ID, 'guideOpen')
     time.sleep(0.5)  # the address follows a moment later

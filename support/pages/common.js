@@ -133,7 +133,10 @@ function keep(isOn) {
   at('kept').hidden = !isOn;
   keepState();
 }
-at('kept').onclick = () => keep(false);
+at('kept').onclick = () => {
+  keep(false);
+  document.querySelector('.framed canvas').focus({preventScroll: true});  // the button is gone
+};
 window.addEventListener('keydown', ({key}) => key === 'Escape' && keep(false));
 const MOVES = {ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1]};
 

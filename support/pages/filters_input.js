@@ -127,11 +127,11 @@ const GUIDE = [
   ['kernels', 'Choose blur: all weights are positive, and the output is a weighted mean of neighbours.',
     () => at('kernels').value === 'blur' && ' Yes: fine details are gone.'],
   ['editor', 'Change a weight: type, use the arrow keys, or drag up and down in a cell (a finger taps it first).',
-    () => at('kernels').value === 'your own' && ' Yes: the output follows.'],
+    () => own === matrix && ' Yes: the output follows.'],
   ['stride', 'A stride of 2 moves the kernel by two pixels: the output has half the height and width.',
     () => settings().stride === 2 && ` Yes: ${output.height} by ${output.width}.`],
   ['editor', 'Now you: make a kernel of your own that finds horizontal edges, and is blind to vertical ones.',
-    () => at('kernels').value === 'your own' && isHorizontalEdgeFinder(matrix) &&
+    () => own === matrix && isHorizontalEdgeFinder(matrix) &&
       ' Yes: every column sums to 0, so vertical edges vanish; the rows do not.']];
 
 // Columns that sum to 0 are blind to what changes from left to right only; rows that do not see the other changes.
