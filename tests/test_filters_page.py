@@ -383,7 +383,7 @@ def test_the_words_are_those_of_the_kernel(page, name, says):
 def test_one_weight_does_not_blur(page):
     page.execute_script('setMatrix([[0, 0.5], [0, 0]], "your own")')
     assert 'blurs' not in text(page, 'words')
-    for rows in [[-1]], [[0, 0, 0], [0, -1, 0], [0, 0, 0]]:
+    for rows in [[-1]], [[0, 0, 0], [0, -1, 0], [0, 0, 0]], [[-1, -1, -1], [-1, 2, -1], [-1, -1, -1]]:
         page.execute_script('setMatrix(arguments[0], "your own")', rows)
         assert 'subtract' not in text(page, 'words')
 
@@ -496,6 +496,9 @@ def test_the_guide_checks_its_question_and_stays_closed(page):
         else:
             page.execute_script('setMatrix(arguments[0], "your own")', name)
         assert ('Yes' in text(page, 'guideText')) == solved, name
+    for rows, says in ([[1, 2], [-1, 1]], 'column 1 sums to 3.'), ([[1, -1], [-1, 1]], 'every row sums to 0, too.'):
+        page.execute_script('setMatrix(arguments[0], "your own")', rows)
+        assert text(page, 'guideText').endswith(' Not yet: ' + says)
     choose(page, 'kernels', 'identity')
     choose(page, 'rows', '2')
     for x, y, weight in (0, 0, '0'), (1, 0, '1'), (2, 0, '0'), (1, 1, '-1'):  # by hand, step by step

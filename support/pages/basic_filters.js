@@ -89,7 +89,8 @@ function words(kernel, sum, isZeroSum, wrong) {
   if (kernel.flat().every(weight => weight >= 0) && kernel.flat().filter(weight => weight).length > 1)
     text.push('No weight is negative: it mixes neighbours, which blurs.');
   const middle = kernel[(kernel.length - 1) / 2]?.[(kernel[0].length - 1) / 2];
-  if (!isZeroSum && middle > 0 && left * right >= 0 && top * bottom >= 0 && kernel.flat().some(weight => weight < 0))
+  const isCompared = left * right < 0 || top * bottom < 0;
+  if (!isZeroSum && sum > 0 && middle > 0 && !isCompared && kernel.flat().some(weight => weight < 0))
     text.push('Negative weights subtract the neighbours: what differs from them stands out.');
   return text.join(' ');
 }
@@ -112,6 +113,7 @@ function choosePixel(row, column) {
   const left = patchStart(pixel.column, input.width, kernel[0].length, stride, padding);
   centre = {row: top + Math.floor((kernel.length - 1) / 2), column: left + Math.floor((kernel[0].length - 1) / 2)};
   showFrame('picture', input, top, left, kernel.length, kernel[0].length);
+  at('result').parentNode.classList.toggle('filling', seen !== output);
   showFrame('result', seen, pixel.row, pixel.column, 1, 1, brightness);
   at('arithmetic').classList.toggle('small', kernel[0].length > 5);
   const parts = (rgb ? ['red ', 'green ', 'blue '] : ['']).map((name, c) =>

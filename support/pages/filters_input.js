@@ -131,14 +131,15 @@ const GUIDE = [
   ['stride', 'A stride of 2 moves the kernel by two pixels: the output has half the height and width.',
     () => settings().stride === 2 && ` Yes: ${output.height} by ${output.width}.`],
   ['editor', 'Now you: make a kernel of your own that finds horizontal edges, and is blind to vertical ones.',
-    () => own === matrix && isHorizontalEdgeFinder(matrix) &&
-      ' Yes: every column sums to 0, so vertical edges vanish; the rows do not.']];
+    () => own === matrix && judgeEdgeFinder(matrix)]];
 
 // Columns that sum to 0 are blind to what changes from left to right only; rows that do not see the other changes.
-function isHorizontalEdgeFinder(rows) {
-  const scale = sumOf(rows.flat().map(Math.abs)) || 1;
-  const isZero = weights => Math.abs(sumOf(weights)) < 1e-6 * scale;
-  return rows[0].every((_, x) => isZero(rows.map(row => row[x]))) && !rows.every(isZero);
+function judgeEdgeFinder(rows) {
+  const scale = sumOf(rows.flat().map(Math.abs)) || 1, isZero = sum => Math.abs(sum) < 1e-6 * scale;
+  const sums = rows[0].map((_, x) => sumOf(rows.map(row => row[x]))), wrong = sums.findIndex(sum => !isZero(sum));
+  if (wrong >= 0) return ` Not yet: column ${wrong} sums to ${Number(sums[wrong].toPrecision(4))}.`;
+  if (rows.every(row => isZero(sumOf(row)))) return ' Not yet: every row sums to 0, too.';
+  return ' Yes: every column sums to 0, so vertical edges vanish; the rows do not.';
 }
 
 const showGuide = guideThrough(GUIDE, () => keepState());
