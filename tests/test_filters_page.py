@@ -543,6 +543,9 @@ def test_the_first_screen_shows_picture_kernel_products_and_output(page, width, 
     if width >= 500:
         bottom = page.execute_script('scrollTo(0, 0); return at("total").getBoundingClientRect().bottom - innerHeight')
         assert bottom <= 0
+        choose(page, 'colours', 'RGB')  # with its three sums
+        assert page.execute_script('return [...document.querySelectorAll("#arithmetic .equation")].every(each => '
+                                   'each.getBoundingClientRect().bottom <= arguments[0])', height)
     assert page.execute_script('return document.documentElement.scrollWidth <= innerWidth')
 
 
