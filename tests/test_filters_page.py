@@ -441,6 +441,9 @@ def test_play_comes_to_its_end_in_seconds_and_the_mouse_does_not_disturb_it(page
     WebDriverWait(page, 20).until(lambda _: text(page, 'play') != page.execute_script('return "\u275a\u275a Pause"'))
     assert chosen_pixel(page) == [59, 89]
     page.find_element(By.ID, 'play').click()
+    choose(page, 'stride', '2')  # another output, which is there at once
+    assert text(page, 'play').endswith('Play') and page.execute_script('return seen === output')
+    page.find_element(By.ID, 'play').click()
     ActionChains(page).move_to_element(canvas).click().perform()  # a click ends it, and fixes the pixel
     assert text(page, 'play').endswith('Play') and page.find_element(By.ID, 'kept').is_displayed()
     page.find_element(By.ID, 'step').click()

@@ -19,15 +19,15 @@ function settings() {
           padding: at('padding').value, input: rgb ? picture.rgb : picture.grey};
 }
 
-// A matrix as conv2d's kernel, on every pair of channels.
-function kernelOf(rows, channels) {
+// A matrix as conv2d takes it, on every pair of channels.
+function filterOf(rows, channels) {
   return {shape: [rows.length, rows[0].length, channels, channels],
           weights: rows.flat().flatMap(value => Array(channels * channels).fill(value))};
 }
 
 // A kernel on the channel diagonal does to each channel what it does to grey, with fewer zeros to multiply.
 function ofEachChannel(rows, stride, padding) {
-  const [red, green, blue] = picture.planes.map(plane => conv2d(plane, kernelOf(rows, 1), stride, padding));
+  const [red, green, blue] = picture.planes.map(plane => conv2d(plane, filterOf(rows, 1), stride, padding));
   const output = values(red.height, red.width, 3);
   for (let i = 0; i < red.array.length; i++)
     output.array.set([red.array[i], green.array[i], blue.array[i]], 3 * i);
@@ -46,8 +46,9 @@ function update() {
   }
   at('error').textContent = at('stride').ariaInvalid !== 'true' ? '' :
     `A stride is a whole number from 1 to 1000; ${stride} is used.`;
-  seen = output = rgb && !wrong ? ofEachChannel(kernel, stride, padding) :
-    conv2d(input, kernelOf(kernel, input.channels), stride, padding);
+  play(false);
+  output = rgb && !wrong ? ofEachChannel(kernel, stride, padding) :
+    conv2d(input, filterOf(kernel, input.channels), stride, padding);
   at('wrong').disabled = input.channels === 1;
   const sum = sumOf(kernel), isZeroSum = Math.abs(sum) <= 1e-5 * sumOf(kernel.flat().map(Math.abs));
   at('sum').textContent = Number(sum.toPrecision(6)) + (wrong ? ', three times' : '');
@@ -63,8 +64,7 @@ function update() {
     'Black is 0 or less, white 1 or more';
   draw(at('picture'), input);
   brightness = isZeroSum ? value => 0.5 + 0.5 * value : value => value;
-  filled = Infinity;
-  draw(at('result'), output, brightness);
+  showAll();
   const isTyping = document.activeElement.matches('input');  // or dragging: no transition then
   at('result').animate?.([{opacity: 0.4}, {opacity: 1}], {duration: isStill() || isTyping ? 0 : 300});
   showCode();

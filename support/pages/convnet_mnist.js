@@ -55,8 +55,9 @@ const signColour = value => SIGNS[Math.round(255 * value) + 255];  // from -1 to
 const colourOf = value => value < 0 ? signColour(value) : HEATS[Math.round(255 * Math.sqrt(value))];
 const strongestIn = ({array}) => array.reduce((a, b) => Math.max(a, Math.abs(b)), 1e-9);
 
-patchStyle = value => {  // of the layer before the chosen activation
-  const colour = colourOf(value / strongestIn(network[before(chosen.name)]));
+let strongestBefore;  // in the layer that the chosen activation is computed from
+patchStyle = value => {
+  const colour = colourOf(value / strongestBefore);
   const parts = [0, 8, 16].map(shift => colour >> shift & 255);  // red, green, blue
   const luminance = sumOf([0.2126, 0.7152, 0.0722].map((share, c) => share * (parts[c] / 255) ** 2.2));
   return `background: rgb(${parts.join(' ')}); color: ${luminance > 0.18 ? 'black' : 'white'}`;
@@ -188,6 +189,7 @@ function explain() {
   frameIn(name, y, x, channel, 1, 1);
   const place = isImage(name) ? `channel ${channel}, row ${y}, column ${x}` :
     name === LAST ? `the logit of ${channel}` : `unit ${channel}`;
+  strongestBefore = strongestIn(network[before(name)]);
   const explanation = !(name in layers) ? explainPooling : isImage(name) ? explainConvolution : explainUnit;
   const [words, numbers, inputs] =
     explanation(chosen, network[before(name)], valueAt(network[name], y, x, channel).toFixed(4));
@@ -225,9 +227,8 @@ function explainUnit({name, channel}, input, value) {
   const parts = [...array].map((activation, i) => ({i, activation, weight: weights[i * units + channel]}));
   const effect = ({activation, weight}) => activation * weight;
   const total = sumOf(parts.map(effect)), largest = parts.sort((a, b) => Math.abs(effect(b)) - Math.abs(effect(a)));
-  const {channel: c, x, y} = placeOf(input, largest[0].i);
-  frameIn(before(name), y, x, c, 1, 1);
   const named = largest.slice(0, 8), inputs = named.map(part => placeOf(input, part.i));
+  frameIn(before(name), inputs[0].y, inputs[0].x, inputs[0].channel, 1, 1);
   const row = (part, n) => {
     const {channel: c, x, y} = inputs[n];
     const place = array.length > channels ? `channel ${c}, row ${y}, column ${x}` : `unit ${c}`;

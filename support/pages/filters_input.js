@@ -4,7 +4,7 @@ for (const canvas of [at('picture'), at('result')]) {  // a place in the picture
   canvas.addEventListener('pointerdown', () => play(false));
   listen(canvas, (y, x) => {
     if (at('play').ariaPressed === 'true') return;
-    showAll();
+    if (seen !== output) showAll();
     choosePixel(Math.floor(y / canvas.height * output.height), Math.floor(x / canvas.width * output.width));
   }, (rows, columns) => choosePixel(pixel.row + rows, pixel.column + columns));
 }
@@ -81,7 +81,6 @@ function slide(count) {
 }
 
 function showAll() {
-  if (filled === Infinity) return;
   filled = Infinity;
   seen = output;
   draw(at('result'), output, brightness);
@@ -186,7 +185,6 @@ const showLesson = () => setPicture(image, data.image_name);
 image.decode().then(showLesson).then(() => startFromAddress(start));
 at('reset').onclick = async () => {
   own = undefined;
-  play(false);
   at('speed').value = 3;
   at('file').value = at('fileError').textContent = '';
   await showLesson();
