@@ -6,7 +6,8 @@
 
 Nothing is trained: the kernels are those of kernels.py, or your own. In lesson 2, a network learns its kernels.
 """
-from support import script  # comes first: in a script, it keeps TensorFlow quiet while that loads
+from support import script
+script.start(__name__)  # in a script: TensorFlow is to load quietly
 import math
 
 import numpy as np

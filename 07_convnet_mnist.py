@@ -14,12 +14,16 @@
 
 3,274,634 parameters, trained by Adam. About 99.0% of the test digits are read correctly after 1 epoch, 99.6% after 10.
 """
-from support import script  # comes first: in a script, it keeps TensorFlow quiet while that loads
+from support import script
+script.start(__name__)  # in a script: TensorFlow is to load quietly
+import contextlib
+
 import tensorflow.compat.v1 as tf  # the functions of TensorFlow 1.x, on 1.15 and on 2.x
+from tqdm import tqdm
 
 import kernels
 import utils
-from support import cli, devices, digits, figures, pages, runs, tables
+from support import cli, devices, digits, figures, runs, tables
 
 tf.disable_v2_behavior()  # on 2.x: graphs and sessions, instead of computing each operation at once
 IMAGE_SIZE = 28  # height and width of an image, in pixels
@@ -27,11 +31,12 @@ IMAGE_SIZE = 28  # height and width of an image, in pixels
 
 # ---- Step 1: the network, one function for each kind of layer ------------------------------------------------
 
-def conv_relu(inputs, filters, name, initializer):
+def conv_relu(inputs, filters, name, initializer, trainable=True):
     """Convolution with `filters` kernels, biases, relu: inputs [n, h, w, c] -> activations [n, h, w, filters]."""
     with tf.variable_scope(name) as scope:  # in the scope conv1, 'weights' becomes conv1/weights
         # The kernels are the weights of the layer: height, width, input channels, output channels.
-        weights = tf.get_variable('weights', [5, 5, inputs.shape[3], filters], initializer=initializer)
+        weights = tf.get_variable('weights', [5, 5, inputs.shape[3], filters], initializer=initializer,
+                                  trainable=trainable)  # False: no optimizer changes them
         biases = tf.get_variable('biases', [filters], initializer=tf.zeros_initializer())  # one for each kernel
         conv = tf.nn.conv2d(inputs, weights, strides=[1, 1, 1, 1], padding='SAME')
         # relu sets negative values to 0. Without a nonlinearity, two layers in a row could do no more than one.
@@ -87,7 +92,7 @@ def inference(images, keep_prob, seed=0, stddev=0, conv1_kind='learned'):
     """Builds the network: images uint8 [n, 28, 28] -> logits [n, 10], log probabilities up to a constant."""
     with tf.name_scope('scale'):
         scaled = tf.cast(images[..., tf.newaxis], tf.float32) / 255  # [n, 28, 28, 1], from 0 to 1
-    conv1 = conv_relu(scaled, 32, 'conv1', conv1_weights(conv1_kind, stddev))
+    conv1 = conv_relu(scaled, 32, 'conv1', conv1_weights(conv1_kind, stddev), conv1_kind == 'learned')
     pool1 = max_pool(conv1, 'pool1')
     conv2 = conv_relu(pool1, 64, 'conv2', initial_weights(2, stddev))
     pool2 = max_pool(conv2, 'pool2')
@@ -95,8 +100,12 @@ def inference(images, keep_prob, seed=0, stddev=0, conv1_kind='learned'):
     fc = fully_connected(pool2, 1024, 'fc', initial_weights(3, stddev), activation=tf.nn.relu)
     dropped = dropout(fc, keep_prob, seed)
     logits = fully_connected(dropped, 10, 'softmax_linear', initial_weights(4, stddev, scale=1.0))  # no relu
-    for layer in conv1, pool1, conv2, pool2, fc, logits:
-        tf.add_to_collection(tf.GraphKeys.ACTIVATIONS, layer)  # where the tables and figures find them
+    with tf.name_scope('histograms'):
+        for layer in conv1, pool1, conv2, pool2, fc, logits:
+            tf.add_to_collection(tf.GraphKeys.ACTIVATIONS, layer)  # where the tables and figures find them
+            tf.summary.histogram(layer.op.name.split('/')[-1] + '/activations', layer)
+        for variable in tf.trainable_variables():
+            tf.summary.histogram(variable.op.name, variable)
     return logits
 
 
@@ -105,15 +114,16 @@ def inference(images, keep_prob, seed=0, stddev=0, conv1_kind='learned'):
 def loss(logits, labels):
     """The mean cross-entropy of a batch, a scalar: logits [n, 10], labels [n]. A guess costs ln 10 = 2.3."""
     with tf.name_scope('loss'):
-        return tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(logits=logits, labels=labels))
+        mean = tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(logits=logits, labels=labels))
+        return tf.check_numerics(mean, 'the loss')  # infinite or NaN, it is an error: the learning rate is too large
 
 
-def training(cross_entropy, learning_rate, variables=None):
-    """Returns the op of a training step: it changes the variables (None: all trainable ones) and counts global_step."""
+def training(cross_entropy, learning_rate):
+    """Returns the op of a training step: it changes the trainable variables and counts global_step."""
     with tf.name_scope('train'):
         # Adam steps against the running mean of the gradients, divided by the root of their running mean square.
         optimizer = tf.train.AdamOptimizer(learning_rate)
-        return optimizer.minimize(cross_entropy, global_step=tf.train.get_or_create_global_step(), var_list=variables)
+        return optimizer.minimize(cross_entropy, global_step=tf.train.get_or_create_global_step())
 
 
 def moving_average(train_op, decay):
@@ -141,15 +151,22 @@ def build_network(flags, images, labels, keep_prob):
     """Returns the logits, the loss, and the op of a training step. Lesson 3 builds these on several devices."""
     logits = inference(images, keep_prob, flags.seed, flags.init_stddev, flags.conv1)
     cross_entropy = loss(logits, labels)
-    return logits, cross_entropy, training(cross_entropy, flags.learning_rate, learned_variables(flags.conv1))
+    return logits, cross_entropy, training(cross_entropy, flags.learning_rate)
 
 
-def learned_variables(conv1_kind):
-    """All trainable variables but the kernels of conv1, if these are hand-coded or random."""
-    return [each for each in tf.trainable_variables() if conv1_kind == 'learned' or each.op.name != 'conv1/weights']
+@contextlib.contextmanager
+def averaged_weights(session, ema):
+    """Within the block, each weight and bias has the value of its moving average."""
+    variables = tf.trainable_variables()
+    values, averages = session.run([variables, [ema.average(variable) for variable in variables]])
+    initial_values = [variable.initial_value for variable in variables]  # what an initializer assigns, if it is not fed
+    load = [variable.initializer for variable in variables]
+    session.run(load, feed_dict=dict(zip(initial_values, averages)))
+    yield
+    session.run(load, feed_dict=dict(zip(initial_values, values)))
 
 
-def train(flags, data, build=build_network):
+def train(flags, data, build=build_network, target=''):
     """Trains for flags.epochs. Settings may be chosen by the validation images; the test images are for the report."""
     with tf.name_scope('data'):
         images = tf.placeholder(tf.uint8, [None, IMAGE_SIZE, IMAGE_SIZE], name='images')
@@ -159,48 +176,37 @@ def train(flags, data, build=build_network):
     train_op, ema = moving_average(train_op, flags.ema_decay)
     correct = evaluation(logits, labels)
     with tf.name_scope('summaries'):
-        tf.summary.scalar('cross_entropy', cross_entropy)
-        summary_op = tf.summary.merge_all()
+        histograms = tf.summary.merge_all()  # of all layers
+        loss_summary = tf.summary.scalar('cross_entropy', cross_entropy)
+    saver = tf.train.Saver(max_to_keep=3, save_relative_paths=True)  # its folder may be moved
 
-    # Each session has its own values of the variables: one trains, the other restores their averages and evaluates.
-    target, config = flags.target, devices.session_config(flags)  # target '': this process, not a cluster
-    with tf.Session(target, config=config) as session, tf.Session(target, config=config) as evaluation_session, \
+    with tf.Session(target, config=devices.session_config(flags)) as session, \
             runs.open_run(session, flags, data) as run:  # ours: keeps what a Saver does not, such as the history
-        writer = tf.summary.FileWriter(run.folders.graphs, session.graph)
-        saver = tf.train.Saver(max_to_keep=3)                  # of all variables: weights, averages, Adam's, the step
-        averages = tf.train.Saver(ema.variables_to_restore())  # puts the saved average of a weight into the weight
         session.run(tf.global_variables_initializer())
-        checkpoint = run.newest_checkpoint(writer)  # before restore: it keeps the initial weights for a figure
-        if checkpoint:
-            saver.restore(session, checkpoint)
+        if run.checkpoint:
+            saver.restore(session, run.checkpoint)
         step = session.run(tf.train.get_global_step())  # training steps so far
-        for epoch in range(step // run.steps_per_epoch + 1, flags.epochs + 1):
-            batches = utils.batches(data.train, flags.batch_size, flags.augment, flags.seed, epoch,
-                                    start_batch=step % run.steps_per_epoch)  # 0, unless this epoch is continued
-            for image_batch, label_batch in run.progress(epoch, utils.prefetch(batches)):
+        writer = tf.summary.FileWriter(run.folders.graphs, session.graph)
+        writer.add_session_log(tf.SessionLog(status=tf.SessionLog.START), step + 1)  # TensorBoard forgets later steps
+        for epoch in range(len(run.history) + 1, flags.epochs + 1):
+            batches = utils.batches(data.train, flags.batch_size, flags.augment, flags.seed, epoch)
+            loss_sum = 0.0
+            for image_batch, label_batch in tqdm(utils.prefetch(batches), unit=' batches', leave=False, disable=None):
                 feed = {images: image_batch, labels: label_batch, keep_prob: flags.keep_prob}
-                _, loss_value, summary = session.run([train_op, cross_entropy, summary_op], feed_dict=feed)
+                _, loss_value, summary = session.run([train_op, cross_entropy, loss_summary], feed_dict=feed)
                 step += 1
-                run.add_loss(loss_value, len(label_batch), step)
+                loss_sum += float(loss_value) * len(label_batch)
                 if step % 10 == 0:
                     writer.add_summary(summary, step)
-                if run.must_save():  # every 20 seconds, and when the user stops the program
-                    saver.save(session, run.prefix, step)
-                    run.saved(step, writer)  # ends the program, if the user asked for it
-            averages.restore(evaluation_session, saver.save(session, run.prefix, step))  # save returns the file's name
-            accuracies = {}
-            for name, dataset in ('validation', data.validation), ('test', data.test):
-                accuracies[name] = accuracy(evaluation_session, correct, images, labels, dataset)
-                value = tf.Summary.Value(tag='accuracy/' + name, simple_value=accuracies[name])  # not from the graph
-                writer.add_summary(tf.Summary(value=[value]), step)
-            writer.add_summary(figures.histograms(evaluation_session, {images: data.validation.images[:100]}), step)
-            run.end_epoch(epoch, accuracies, step, writer)
-        averages.restore(evaluation_session, '{}-{}'.format(run.prefix, step))  # again, for no epoch may have been left
-        results = runs.results(evaluation_session, images, tf.nn.softmax(logits), data.test)
-        writer.add_summary(figures.plot_results(run, results), step)
-        pages.write_network_page(run, results)
+            row = {'epoch': epoch, 'step': int(step), 'loss': loss_sum / len(data.train.labels)}
+            with averaged_weights(session, ema):
+                row.update(validation=accuracy(session, correct, images, labels, data.validation),
+                           test=accuracy(session, correct, images, labels, data.test))
+                writer.add_summary(session.run(histograms, {images: data.validation.images[:100]}), step)
+            run.save(saver, writer, row)
+        with averaged_weights(session, ema):
+            run.report(writer, images, logits)
         writer.close()
-        tables.print_results(run, flags)
 
 
 def accuracy(session, correct, images, labels, dataset, batch_size=500):
@@ -215,10 +221,11 @@ def accuracy(session, correct, images, labels, dataset, batch_size=500):
 def predict(flags):
     """Reads the digits in pictures with the network of the newest checkpoint, with the averages of its weights."""
     images = tf.placeholder(tf.uint8, [None, IMAGE_SIZE, IMAGE_SIZE])
-    probabilities = tf.nn.softmax(inference(images, keep_prob=1.0))
     ema = tf.train.ExponentialMovingAverage(0)  # for the names of the averages alone: its decay does not matter
     with digits.read_pictures(flags.predict, IMAGE_SIZE) as (names, pictures), \
-            tf.Session(config=devices.session_config(flags)) as session, runs.trained_checkpoint(flags) as checkpoint:
+            tf.Session(config=devices.session_config(flags)) as session, \
+            runs.trained_checkpoint(flags) as (checkpoint, settings):
+        probabilities = tf.nn.softmax(inference(images, keep_prob=1.0, conv1_kind=settings['conv1']))
         tf.train.Saver(ema.variables_to_restore()).restore(session, checkpoint)
         probability_values = session.run(probabilities, feed_dict={images: pictures})
         tables.print_predictions(names, probability_values)

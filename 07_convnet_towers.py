@@ -8,7 +8,8 @@ part of the batch; their sum is the gradient of the whole batch, by which Adam c
 exist once, for all towers. This is called synchronous data parallelism. With TF_CONFIG, towers are on several machines:
 see docs/devices.md.
 """
-from support import script  # comes first: in a script, it keeps TensorFlow quiet while that loads
+from support import script
+script.start(__name__)  # in a script: TensorFlow is to load quietly
 import importlib
 
 import tensorflow.compat.v1 as tf
@@ -39,14 +40,14 @@ def towers_on(tower_devices):
                     logits = inference(tower_images, flags.seed + number)  # another dropout in each tower
                     losses.append(loss_of_part(logits, tower_labels, batch_size))
                     # gate_gradients, as in minimize: all gradients of an operation are computed before any is used
-                    tower_gradients.append(tf.gradients(losses[-1], lesson2.learned_variables(flags.conv1),
-                                                        gate_gradients=True))
+                    tower_gradients.append(tf.gradients(losses[-1], tf.trainable_variables(), gate_gradients=True))
         with tf.name_scope('sum'):
-            cross_entropy = tf.add_n(losses)
+            cross_entropy = tf.check_numerics(tf.add_n(losses), 'the loss')
             gradients = [tf.add_n(parts) for parts in zip(*tower_gradients)]  # in a fixed order: each run rounds alike
         with tf.name_scope('train'):  # minimize, in lesson 2, computes the gradients and applies them
             train_op = tf.train.AdamOptimizer(flags.learning_rate).apply_gradients(
-                zip(gradients, lesson2.learned_variables(flags.conv1)), tf.train.get_global_step())
+                zip(gradients, tf.trainable_variables()), tf.train.get_global_step())
+        tf.get_default_graph().clear_collection(tf.GraphKeys.SUMMARIES)  # histograms: only of the copy below
         with tf.name_scope('whole'), tf.variable_scope(tf.get_variable_scope(), reuse=True):
             logits = inference(images, flags.seed)  # a copy for the evaluation, which needs no parts; not trained
         return logits, cross_entropy, train_op
@@ -70,8 +71,8 @@ def train(flags, tf_config):
         raise utils.UserError('--towers {}: the smallest batch has {} images, fewer than towers; use fewer, or another '
                               '--batch-size'.format(flags.towers, smallest))
     tower_devices = devices.tower_devices(tf_config.addresses, flags)
-    with cluster.chief(tf_config, flags), tf.device(tower_devices[0]):  # here are the variables, Adam, the evaluation
-        lesson2.train(flags, data, towers_on(tower_devices))
+    with cluster.chief(tf_config, flags) as target, tf.device(tower_devices[0]):  # for variables, Adam, evaluation
+        lesson2.train(flags, data, towers_on(tower_devices), target)
 
 
 def main(arguments=None):
@@ -88,5 +89,5 @@ def main(arguments=None):
 
 
 if __name__ == '__main__':
-    with cluster.ends_at_once(), script.errors_in_one_line():
+    with script.errors_in_one_line():
         main()

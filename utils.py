@@ -52,14 +52,14 @@ def read_mnist(directory, image_size=28):
 
 # ---- Augmentation and batches ---------------------------------------------------------------------
 
-def batches(dataset, batch_size, augment_pixels, seed, epoch, start_batch=0):
-    """Yields the (images, labels) of one epoch in random order, from batch number start_batch on.
+def batches(dataset, batch_size, augment_pixels, seed, epoch):
+    """Yields the (images, labels) of one epoch in random order.
 
     Order and augmentation depend only on (seed, epoch, position), so a resumed run sees the same batches.
     The last batch is smaller if the batch size does not divide the number of images.
     """
     order = np.random.RandomState([seed, epoch]).permutation(len(dataset.labels))
-    for start in range(start_batch * batch_size, len(order), batch_size):
+    for start in range(0, len(order), batch_size):
         indices = order[start:start + batch_size]
         images = dataset.images[indices]
         if augment_pixels:

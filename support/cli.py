@@ -7,8 +7,8 @@ import numpy as np
 
 import kernels
 import utils
-from support import outputs
 
+FILTERS = 'basic_filters'  # the name of lesson 1's folders
 
 
 # ---- Flags ---------------------------------------------------------------------------------------
@@ -69,7 +69,7 @@ def parse_towers_flags(docstring, arguments=None):
 
 def convnet_parser(docstring):
     parser = ArgumentParser(docstring)
-    parser.set_defaults(towers=1, target='')
+    parser.set_defaults(towers=1)
     add = parser.add_argument
     add('--epochs', type=bounded(int, 1), default=10, metavar='N',
         help='train until every training image was seen N times, earlier runs included (default: %(default)s)')
@@ -132,9 +132,9 @@ def bounded(kind, low, high=math.inf, exclusive=False):
 
 def run_name(text):
     """A type for add_argument: a name without characters that some system forbids in the name of a folder."""
-    if not re.fullmatch(r'[A-Za-z0-9._-]*[A-Za-z0-9_-]', text) or text == outputs.FILTERS:
+    if not re.fullmatch(r'[A-Za-z0-9._-]*[A-Za-z0-9_-]', text) or text == FILTERS:
         raise argparse.ArgumentTypeError('expected letters, digits, dots, dashes and underscores, no dot at the end, '
-                                         'and not {}, which is lesson 1; found {!r}'.format(outputs.FILTERS, text))
+                                         'and not {}, which is lesson 1; found {!r}'.format(FILTERS, text))
     return text
 
 

@@ -1,11 +1,12 @@
 """On which device TensorFlow computes, and in which precision."""
-import re
 import sys
 
 import tensorflow.compat.v1 as tf
 
 import utils
 from support import script
+
+TIMEOUT = 60  # seconds after which a step on several machines is given up
 
 
 def gpus():
@@ -25,12 +26,10 @@ def tower_devices(addresses, flags):
 
 
 def warn_of_unused_gpu(flags):
-    """Says on stderr, with TensorFlow's reason, that this machine has a GPU that TensorFlow cannot use."""
+    """Says on stderr that this machine has a GPU that TensorFlow cannot use."""
     if flags.device != 'cpu' and tf.test.is_built_with_cuda() and not gpus() and script.has_nvidia_gpu():
-        reasons = [line for line in script.NOTES if re.search('dlopen|dynamic library|cuInit|driver', line)]
-        print('warning: this machine has an NVIDIA GPU, but TensorFlow cannot use it and computes on the CPU{}; '
-              'docs/devices.md says what to install'.format(' ({})'.format(reasons[0].strip()) if reasons else ''),
-              file=sys.stderr)
+        print('warning: this machine has an NVIDIA GPU, but TensorFlow cannot use it and computes on the CPU; '
+              'docs/devices.md says what to install', file=sys.stderr)
 
 
 def training_devices(session, flags):
@@ -42,8 +41,8 @@ def training_devices(session, flags):
             for number, task, job in found[:flags.towers]]
 
 
-def session_config(flags):
-    """Returns a tf.ConfigProto for the flags.
+def session_config(flags, machines=1):
+    """Returns a tf.ConfigProto for the flags; machines: how many share the towers.
 
     Raises UserError for --device gpu on a machine without one, and for --bf16 on a GPU.
     """
@@ -52,10 +51,12 @@ def session_config(flags):
     if flags.bf16 and flags.device != 'cpu' and gpus():
         raise utils.UserError('--bf16: TensorFlow has it for CPUs only; leave it out, or add --device cpu')
     config = tf.ConfigProto(allow_soft_placement=True)
-    config.isolate_session_state = True  # each session has its own values of the variables, on servers, too
-    config.inter_op_parallelism_threads = flags.towers  # each tower: one operation at a time, on all cores, is fastest
-    config.device_count['CPU'] = flags.towers  # one logical CPU for each tower
-    config.gpu_options.allow_growth = True     # only as much GPU memory as is needed
+    config.device_count['CPU'] = -(-flags.towers // machines)  # one logical CPU for each tower
+    config.inter_op_parallelism_threads = config.device_count['CPU']  # a tower: one operation at a time, on all cores
+    config.gpu_options.allow_growth = True  # only as much GPU memory as is needed
+    if machines > 1:
+        config.inter_op_parallelism_threads += 1  # one answers while the towers compute
+        config.operation_timeout_in_ms = 1000 * TIMEOUT
     if flags.device == 'cpu':
         config.device_count['GPU'] = 0
     if flags.bf16 and can_use_bfloat16():

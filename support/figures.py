@@ -1,6 +1,7 @@
 """Everything that is drawn."""
 import collections
 import io
+import math
 import os
 
 import numpy as np
@@ -13,11 +14,10 @@ from PIL import Image
 
 import kernels
 import utils
-from support import event_logs, outputs, tables
+from support import outputs, script, tables
 
 WINDOWS = []  # the figures of pyplot that new_figure made
-TRAINING_FIGURES = ['learned_kernels.png', 'activations.png', 'training_curve.png', 'confusion.png',
-                    'mistakes.png']  # of lesson 2
+FILTERS_FIGURES = ['basic_filters.png', 'conv_ops.png', 'padding.png']
 
 
 def save_figure(figure, path, dpi=100):
@@ -121,7 +121,7 @@ def plot_filters(folder, flags, picture, grey_picture, values, matrices, pixel):
         columns.append((name, '\n'.join(caption), grey, rgb))
     figures = [plot_panels(new_figure(not flags.no_show), columns),
                plot_operations(new_figure(not flags.no_show), views), plot_padding(new_figure(not flags.no_show))]
-    for figure, name in zip(figures, outputs.FILTERS_OUTPUTS):
+    for figure, name in zip(figures, FILTERS_FIGURES):
         save_figure(figure, os.path.join(folder, name), dpi=150)
     return filtered_pictures(views)
 
@@ -266,24 +266,11 @@ def show_windows():
 
 # ---- Lesson 2 ------------------------------------------------------------------------------------
 
-def histograms(session, feed):
-    """Returns a summary, as a value: histograms of all weights, biases and activations of the evaluated network."""
-    if not tf.get_collection('histograms'):
-        with tf.name_scope('histograms'):
-            merged = tf.summary.merge(
-                [tf.summary.histogram(variable.op.name, variable, collections=[])
-                 for variable in tf.trainable_variables()] +
-                [tf.summary.histogram(name + '/activations', output, collections=[])
-                 for name, output in tables.layers().items()])
-        tf.add_to_collection('histograms', merged)
-    return session.run(tf.get_collection('histograms')[0], feed)
-
-
 @style.context('default')
 def plot_results(run, results):
     """Saves the figures of lesson 2, and the last hidden layer for TensorBoard's projector.
 
-    Returns the figures as a tf.Summary. results: see runs.Results.
+    Returns the figures as a tf.Summary. results: see results.Results.
     """
     test = results.test
     plots = {'training_curve': plot_training_curve(run.history),
@@ -293,7 +280,7 @@ def plot_results(run, results):
     convolutions = [name for name in layers if getattr(results.weights.get(name + '/weights'), 'ndim', 0) == 4]
     if convolutions:
         weights = convolutions[0] + '/weights'
-        plots['learned_kernels'] = plot_kernels(convolutions[0], run.initial_weights[weights], results.weights[weights])
+        plots['learned_kernels'] = plot_kernels(convolutions[0], results.initial_weights[weights], results.weights[weights])
         plots['activations'] = plot_activations(test.images[0], results.weights[weights],
                                                 {name: results.activations[name] for name in convolutions})
     summary = tf.Summary()
@@ -301,8 +288,26 @@ def plot_results(run, results):
         image = save_figure(plots[name], os.path.join(run.folders.figures, name + '.png'))
         summary.value.add(tag=name, image=image)
     sample = utils.Dataset(test.images[:len(results.hidden)], test.labels[:len(results.hidden)])
-    event_logs.log_embedding(run.folders.graphs, layers[-2], results.hidden, sample)
+    log_embedding(run.folders.graphs, layers[-2], results.hidden, sample)
     return summary
+
+
+def log_embedding(folder, name, vectors, dataset):
+    """Writes vectors [n, m] for TensorBoard's projector, with the labels and images of a Dataset."""
+    columns = math.ceil(math.sqrt(len(vectors)))
+    height, width = dataset.images.shape[1:]
+    sprite = np.zeros([columns * columns, height, width], np.uint8)
+    sprite[:len(vectors)] = 255 - dataset.images
+    sprite = sprite.reshape([columns, columns, height, width]).swapaxes(1, 2)
+    with outputs.write_errors(folder):
+        np.savetxt(os.path.join(folder, 'embedding.tsv'), vectors, '%.4g', '\t')
+        np.savetxt(os.path.join(folder, 'labels.tsv'), dataset.labels, '%d')
+        sprite = Image.fromarray(sprite.reshape([columns * height, columns * width]))
+        sprite.save(os.path.join(folder, 'sprite.png'))
+        with open(os.path.join(folder, 'projector_config.pbtxt'), 'w') as file:
+            file.write('embeddings {{ tensor_name: "{}" tensor_path: "embedding.tsv" metadata_path: "labels.tsv" '
+                       'sprite {{ image_path: "sprite.png" single_image_dim: {} single_image_dim: {} }} }}\n'
+                       .format(name, width, height))
 
 
 def plot_kernels(name, before, after):
@@ -439,8 +444,8 @@ def plot_predictions(flags, names, images, probabilities):
     """Saves what the network saw of each digit, images [n, h, w], and what it read. names [n]: of the pictures."""
     folder = outputs.run_folders(flags.output_dir, flags.name).figures
     path = os.path.join(folder, 'predictions.png')
-    outputs.claim(folder, ['predictions.png'])
-    names = [outputs.printable(os.path.basename(name)) for name in names[:100]]  # nobody looks at more
+    outputs.make([folder])
+    names = [script.printable(os.path.basename(name)) for name in names[:100]]  # nobody looks at more
     names = [name if len(name) <= 22 else name[:10] + '...' + name[-9:] for name in names]
     captions = ['{}\n{} ({:.3f})'.format(name.replace('$', r'\$'), row.argmax(), row.max())
                 for name, row in zip(names, probabilities)]

@@ -8,7 +8,7 @@ import tensorflow.compat.v1 as tf
 from PIL import Image
 
 import utils
-from support import digits, event_logs, outputs, pages
+from support import digits, pages, results, script
 
 LECTURE_ACCURACY = {1: .9111, 2: .9401, 3: .9494, 5: .9549, 10: .9692, 25: .9736, 40: .9793, 50: .9804}  # by epoch
 
@@ -20,7 +20,7 @@ def shape_text(shape):
 def relative(path):
     """The path as seen from the working directory, if it lies there."""
     folder = os.path.join(os.getcwd(), '')
-    return outputs.printable(path[len(folder):] if path.startswith(folder) else path)
+    return script.printable(path[len(folder):] if path.startswith(folder) else path)
 
 
 # ---- Lesson 1 ------------------------------------------------------------------------------------
@@ -98,7 +98,7 @@ def print_megapixels(path, height, width):
     file_width, file_height = Image.open(path).size
     if height * width < file_height * file_width:
         print('\n{}: {:.1f} of its {:.1f} megapixels were used, {} x {}, about what a screen can show; --full-size '
-              'uses all.'.format(outputs.printable(path), height * width / 1e6, file_height * file_width / 1e6, height,
+              'uses all.'.format(script.printable(path), height * width / 1e6, file_height * file_width / 1e6, height,
                                  width))
 
 
@@ -146,7 +146,6 @@ def print_filters(folders, path, picture_shape, matrices, tensors, example):
     print_megapixels(path, *picture_shape[:2])
     print_kernels(matrices, tensors)
     print_output_sizes(example, matrices[example].shape, picture_shape[:2])
-    event_logs.check_written(folders.graphs, 'summary')
     print('\nFigures      {}\nPage         open {} in a browser\nTensorBoard  tensorboard --logdir {}'.format(
         relative(folders.figures), relative(os.path.join(folders.figures, pages.FILTERS_PAGE)),
         relative(folders.graphs)))
@@ -157,17 +156,12 @@ def print_filters(folders, path, picture_shape, matrices, tensors, example):
 
 # ---- Lesson 2 ------------------------------------------------------------------------------------
 
-def layers():
-    """Returns {name: activations} of the network in the default graph; where there are several, of the last one."""
-    return {layer.op.name.split('/')[-1]: layer for layer in tf.get_collection(tf.GraphKeys.ACTIVATIONS)}
-
-
 def print_layers():
     """Prints each layer's output shape, weights and number of parameters."""
     print('{:16}{:>16}{:>20}{:>12}'.format('layer', 'output', 'weights', 'parameters'))
     total = 0
-    for name, output in layers().items():
-        variables = tf.get_collection(tf.GraphKeys.TRAINABLE_VARIABLES, scope='{}/'.format(name))
+    for name, output in results.layers().items():
+        variables = [each for each in results.weights().values() if each.op.name.startswith(name + '/')]
         parameters = sum(variable.shape.num_elements() for variable in variables)
         total += parameters
         print('{:16}{:>16}{:>20}{:>12,}'.format(name, shape_text(output.shape.as_list()[1:]), ''.join(
@@ -198,10 +192,10 @@ def print_results(run, flags):
     print('\nFigures      {}'.format(relative(run.folders.figures)))
     if os.path.exists(page):
         print('Page         open {} in a browser'.format(relative(page)))
-    needed = ''.join(' {} {}'.format(flag, shlex.quote(outputs.printable(value))) for flag, value, default in (
+    needed = ''.join(' {} {}'.format(flag, shlex.quote(script.printable(value))) for flag, value, default in (
         ('--name', flags.name, 'convnet_mnist'), ('--output-dir', flags.output_dir, utils.HERE)) if value != default)
     print('Checkpoint   {}\nTensorBoard  tensorboard --logdir {}'.format(
-        relative(run.latest), relative(run.folders.graphs)))
+        relative(run.checkpoint), relative(run.folders.graphs)))
     print('Try next     draw a digit, save it as digit.png: python 07_convnet_mnist.py{} --predict digit.png'.format(
         needed), flush=True)
 
@@ -211,12 +205,12 @@ def print_predictions(names, probabilities):
 
     names [n]: of the picture of each digit; probabilities [n, 10].
     """
-    width = max(len(outputs.printable(name)) for name in names)
+    width = max(len(script.printable(name)) for name in names)
     print('{:{}}  digit  probability  runner-up'.format('picture', width))
     for name, pairs in itertools.groupby(zip(names, probabilities), key=lambda pair: pair[0]):
         rows = np.array([row for _, row in pairs])
         read, largest = rows.argmax(axis=1), rows.max(axis=1)
-        text = '{:{}}  {:>5}  {:>11}'.format(outputs.printable(name), width, ''.join(map(str, read)),
+        text = '{:{}}  {:>5}  {:>11}'.format(script.printable(name), width, ''.join(map(str, read)),
                                              ' '.join(map('{:.4f}'.format, largest)))
         if len(rows) == 1:
             second = rows[0].argsort()[-2]

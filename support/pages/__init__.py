@@ -11,7 +11,7 @@ from PIL import Image
 
 import kernels
 import utils
-from support import figures, outputs
+from support import figures, outputs, script
 
 TEMPLATES = os.path.dirname(os.path.abspath(__file__))
 FILTERS_PAGE, NETWORK_PAGE = 'basic_filters.html', 'convnet_mnist.html'
@@ -29,7 +29,7 @@ def write_filters_page(folder, flags, picture):
     image.thumbnail((480, 480))
     outputs.write_whole(os.path.join(folder, FILTERS_PAGE), render(FILTERS_PAGE, {
         'image': data_url(image),
-        'image_name': '' if flags.image == utils.CHIHUAHUA else shlex.quote(outputs.printable(flags.image)),
+        'image_name': '' if flags.image == utils.CHIHUAHUA else shlex.quote(script.printable(flags.image)),
         'kernels': {name: numbers(kernels.KERNELS[name]) for name in flags.kernels},
         'custom': {} if flags.custom_kernel is None else {'custom': numbers(flags.custom_kernel)},
         'stride': flags.stride, 'padding': flags.padding}))
@@ -45,7 +45,7 @@ def write_network_page(run, results):
     activation, pooling = next((kinds for kinds in itertools.product(ACTIVATIONS, POOLINGS)
                                 if is_reproduced(results, *kinds)), (None, None))
     if not activation:
-        print('{}: not written, for the page cannot compute this network'.format(outputs.printable(path)))
+        print('{}: not written, for the page cannot compute this network'.format(script.printable(path)))
         return
     outputs.write_whole(path, render(NETWORK_PAGE, {
         'order': order, 'activation': activation, 'pooling': pooling, 'handCoded': hand_coded(results),
