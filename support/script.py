@@ -1,52 +1,97 @@
-"""What a lesson does when it runs as a script: a quiet start, and errors in one line."""
+"""What a lesson does when it runs as a script: a quiet start, and errors in one line. Importing it does nothing."""
 import contextlib
+import errno
 import os
+import re
 import sys
+import tempfile
 
 import utils
 
 
 def start(module_name):
-    """To be called with __name__ before TensorFlow is imported; does nothing in a lesson that is imported.
-
-    A user who sets TF_CPP_MIN_LOG_LEVEL sees more of what TensorFlow says. On a machine with an NVIDIA GPU, its warnings
-    are shown, and it is asked to give the same numbers in each run.
-    """
+    """Loads TensorFlow quietly. To be called with __name__; does nothing in a lesson that is imported."""
     if module_name != '__main__':
         return
     for stream in sys.stdout, sys.stderr:
         if hasattr(stream, 'reconfigure'):
             stream.reconfigure(errors='backslashreplace')  # for names that the terminal cannot show
-    os.environ.pop('MPLBACKEND', None)  # Matplotlib chooses by itself; a notebook's backend would not even load here
-    os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '1' if has_nvidia_gpu() else '2')
-    if has_nvidia_gpu():
+            stream.write, stream.flush = while_open(stream.write), while_open(stream.flush)
+    if 'IPython' not in sys.modules:
+        os.environ.pop('MPLBACKEND', None)  # that of a notebook would end a script while TensorFlow loads
+    if has_nvidia_gpu():  # is to give the same numbers in each run, which TensorFlow must know before it loads
         os.environ.setdefault('TF_DETERMINISTIC_OPS', '1')
         os.environ.setdefault('TF_CUDNN_DETERMINISTIC', '1')
-    with errors_in_one_line():  # Ctrl-C
+    with held_back(), errors_in_one_line():
         import tensorflow.compat.v1 as tf
         tf.logging.set_verbosity(tf.logging.ERROR)  # in a lesson on TensorFlow 1.x, deprecation warnings are no news
+        tf.config.experimental.list_physical_devices()  # TensorFlow comments on the devices now, not in a session
+
+
+def while_open(method):
+    """Wraps write or flush of a terminal: when the terminal is closed, a run goes on without it."""
+    def call(*arguments):
+        try:
+            return method(*arguments)
+        except OSError as error:
+            if error.errno != errno.EIO:
+                raise
+    return call
+
+
+@contextlib.contextmanager
+def held_back():
+    """Holds back what TensorFlow prints but its errors. A user who sets TF_CPP_MIN_LOG_LEVEL sees every line.
+
+    On 2.21 six lines come at any level, from C++, which writes to the file descriptor 2 and not to sys.stderr.
+    """
+    if 'TF_CPP_MIN_LOG_LEVEL' in os.environ:
+        yield
+        return
+    terminal = os.dup(2)
+    with tempfile.TemporaryFile() as held:
+        os.dup2(held.fileno(), 2)
+        try:
+            yield
+        finally:
+            os.dup2(terminal, 2)
+            os.close(terminal)
+            held.seek(0)
+            sys.stderr.writelines(line.decode(errors='replace') for line in held if re.match(  # cuInit: there is no GPU
+                rb'([EF]\d{4} |\S+ \S+: [EF] )(?!.*cuInit)', line))
 
 
 def has_nvidia_gpu():
-    """Whether this machine has an NVIDIA GPU with a driver; TensorFlow is not asked. dxg: within Windows (WSL2)."""
+    """Whether this machine has an NVIDIA GPU, without asking TensorFlow. dxg: within Windows (WSL2)."""
     return os.path.exists('/dev/nvidia0') or os.path.exists('/dev/dxg')
 
 
 @contextlib.contextmanager
 def errors_in_one_line():
-    """Ends the program with one line on stderr for a mistake that the user can correct, and for what printing meets."""
-    try:
-        yield
-        sys.stdout.flush()
-    except KeyboardInterrupt:
-        sys.exit(130)
-    except (utils.UserError, OSError, MemoryError) as error:  # OSError: of a pipe, a terminal or a disk that is gone
-        with contextlib.suppress(OSError):
-            print_error(str(error) or 'not enough memory; use a smaller picture, or a smaller --batch-size')
-        if isinstance(error, OSError):
-            with contextlib.suppress(OSError):
-                sys.stdout.close()  # or Python would try once more to print the rest
-        sys.exit(2)
+    """Ends the program with one line and status 2 for a user's mistake, a lack of memory, or output that cannot be
+    printed. Of TensorFlow's own lines, only errors are shown, on a machine with a GPU warnings as well."""
+    with contextlib.ExitStack() as stack:
+        if 'TF_CPP_MIN_LOG_LEVEL' not in os.environ:
+            os.environ['TF_CPP_MIN_LOG_LEVEL'] = '1' if has_nvidia_gpu() else '2'
+            stack.callback(os.environ.pop, 'TF_CPP_MIN_LOG_LEVEL')
+        try:
+            yield
+            sys.stdout.flush()
+            return
+        except KeyboardInterrupt:
+            sys.exit(130)
+        except Exception as error:
+            message = str(error)
+            if isinstance(error, OSError) and error.filename is None:  # a disk is full, or a reader such as head gone
+                message = 'the output cannot be printed ({})'.format(error.strerror)
+                with contextlib.suppress(OSError):
+                    sys.stdout.close()  # or Python would try once more to print the rest
+            elif isinstance(error, MemoryError) or type(error).__name__ == 'ResourceExhaustedError':  # TensorFlow's
+                message = 'not enough memory; use a smaller picture, or a smaller --batch-size'
+            elif not isinstance(error, utils.UserError):
+                raise
+    print_error(message)
+    sys.exit(2)
 
 
 def print_error(message):
