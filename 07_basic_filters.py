@@ -15,7 +15,7 @@ import tensorflow.compat.v1 as tf  # the functions of TensorFlow 1.x, on 1.15 an
 
 import kernels
 import utils
-from support import cli, figures, outputs, pages, tables
+from support import cli, figures, outputs, pages, results, tables
 
 tf.disable_v2_behavior()  # on 2.x: graphs and sessions, instead of computing each operation at once
 CPU = tf.ConfigProto(device_count={'GPU': 0})  # for a single run, a GPU would take longer to start than to compute
@@ -78,7 +78,7 @@ def explain_one_value(title, image, kernel, output, stride, padding):
     h, w, _ = kernel.shape
     tops = patch_start(np.arange(output.shape[0]), image.shape[0], h, stride, padding)   # for each row of the output
     lefts = patch_start(np.arange(output.shape[1]), image.shape[1], w, stride, padding)  # for each column
-    row, column = tables.most_changed(image[:, :, 0], output, tops, lefts, h, w)  # where there is something to see
+    row, column = results.most_changed(image[:, :, 0], output, tops, lefts, h, w)  # where there is something to see
     patch = patch_at(image, tops[row], lefts[column], h, w)
     tables.print_value(title, row, column, patch, kernel, patch * kernel, output[row, column])
     return tops[row] + (h - 1) // 2, lefts[column] + (w - 1) // 2

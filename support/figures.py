@@ -14,7 +14,7 @@ from PIL import Image
 
 import kernels
 import utils
-from support import outputs, script, tables
+from support import outputs, results, script, tables
 
 WINDOWS = []  # the figures of pyplot that new_figure made
 FILTERS_FIGURES = ['basic_filters.png', 'conv_ops.png', 'padding.png']
@@ -63,14 +63,14 @@ def to_uint8(values, matrix):
     shown = np.empty(values.shape, np.uint8)
     for start in range(0, len(values), 500):  # so that a large picture needs little more memory
         rows = values[start:start + 500]
-        if tables.is_zero_sum(matrix):
+        if results.is_zero_sum(matrix):
             rows = 0.5 + 0.5 * rows
         shown[start:start + 500] = np.clip(rows, 0, 1) * 255
     return shown
 
 
 def scale_text(matrix):
-    return 'shown -1 to 1' if tables.is_zero_sum(matrix) else 'shown 0 to 1'
+    return 'shown -1 to 1' if results.is_zero_sum(matrix) else 'shown 0 to 1'
 
 
 def filtered_pictures(views):
@@ -117,7 +117,7 @@ def plot_filters(folder, flags, picture, grey_picture, values, matrices, pixel):
         if len(lines) > 4 or max(map(len, lines)) > 17:
             lines = ['{} x {} numbers'.format(*matrix.shape)]
         caption = ([] if grey.size == size else [size_text(grey.size)]) + [
-            'sum {:.3g}'.format(tables.kernel_sum(matrix)), scale_text(matrix)] + lines
+            'sum {:.3g}'.format(results.kernel_sum(matrix)), scale_text(matrix)] + lines
         columns.append((name, '\n'.join(caption), grey, rgb))
     figures = [plot_panels(new_figure(not flags.no_show), columns),
                plot_operations(new_figure(not flags.no_show), views), plot_padding(new_figure(not flags.no_show))]
@@ -131,8 +131,8 @@ def fraction_lines(matrix):
     for denominator in range(1, 17):
         numerators = np.round(matrix * denominator)
         if np.abs(matrix * denominator - numerators).max() < 1e-6:
-            return tables.matrix_lines(numerators + 0.0) + (['/ {}'.format(denominator)] if denominator > 1 else [])
-    return tables.matrix_lines(matrix)
+            return results.matrix_lines(numerators + 0.0) + (['/ {}'.format(denominator)] if denominator > 1 else [])
+    return results.matrix_lines(matrix)
 
 
 def plot_panels(figure, columns):
@@ -267,28 +267,28 @@ def show_windows():
 # ---- Lesson 2 ------------------------------------------------------------------------------------
 
 @style.context('default')
-def plot_results(run, results):
+def plot_results(run, trained):
     """Saves the figures of lesson 2, and the last hidden layer for TensorBoard's projector.
 
-    Returns the figures as a tf.Summary. results: see results.Results.
+    Returns the figures as a tf.Summary. trained: results.Results.
     """
-    test = results.test
+    test = trained.test
     plots = {'training_curve': plot_training_curve(run.history),
-             'confusion': plot_confusion(test.labels, results.probabilities.argmax(axis=1)),
-             'mistakes': plot_mistakes(test, results.probabilities)}
-    layers = list(results.activations)
-    convolutions = [name for name in layers if getattr(results.weights.get(name + '/weights'), 'ndim', 0) == 4]
+             'confusion': plot_confusion(test.labels, trained.probabilities.argmax(axis=1)),
+             'mistakes': plot_mistakes(test, trained.probabilities)}
+    layers = list(trained.activations)
+    convolutions = [name for name in layers if getattr(trained.weights.get(name + '/weights'), 'ndim', 0) == 4]
     if convolutions:
         weights = convolutions[0] + '/weights'
-        plots['learned_kernels'] = plot_kernels(convolutions[0], results.initial_weights[weights], results.weights[weights])
-        plots['activations'] = plot_activations(test.images[0], results.weights[weights],
-                                                {name: results.activations[name] for name in convolutions})
+        plots['learned_kernels'] = plot_kernels(convolutions[0], trained.initial_weights[weights], trained.weights[weights])
+        plots['activations'] = plot_activations(test.images[0], trained.weights[weights],
+                                                {name: trained.activations[name] for name in convolutions})
     summary = tf.Summary()
     for name in sorted(plots):
         image = save_figure(plots[name], os.path.join(run.folders.figures, name + '.png'))
         summary.value.add(tag=name, image=image)
-    sample = utils.Dataset(test.images[:len(results.hidden)], test.labels[:len(results.hidden)])
-    log_embedding(run.folders.graphs, layers[-2], results.hidden, sample)
+    sample = utils.Dataset(test.images[:len(trained.hidden)], test.labels[:len(trained.hidden)])
+    log_embedding(run.folders.graphs, layers[-2], trained.hidden, sample)
     return summary
 
 
@@ -384,10 +384,10 @@ def plot_training_curve(history):
     figure = Figure(figsize=(8, 5))
     axis = figure.subplots()
     epochs = [row['epoch'] for row in history]
-    shown = [epoch for epoch in tables.LECTURE_ACCURACY if epoch <= max(epochs[-1], 5)]
+    shown = [epoch for epoch in results.LECTURE_ACCURACY if epoch <= max(epochs[-1], 5)]
     axis.plot(epochs, [row['test'] for row in history], 'o-', color='C0', label='test')
     axis.plot(epochs, [row['validation'] for row in history], 's--', color='C1', markersize=4, label='validation')
-    axis.plot(shown, [tables.LECTURE_ACCURACY[epoch] for epoch in shown], 'k^:', label="the lecture's test accuracy")
+    axis.plot(shown, [results.LECTURE_ACCURACY[epoch] for epoch in shown], 'k^:', label="the lecture's test accuracy")
     axis.set(xlabel='epochs', ylabel='accuracy (logit scale: .9, .99, .999 about equally far apart)',
              title='Accuracy after each epoch')
     axis.set_yscale('logit', nonpositive='clip')
@@ -420,19 +420,10 @@ def plot_confusion(labels, predicted):
     return figure
 
 
-def worst_mistakes(dataset, probabilities):
-    """The indices of all images that were misread, first those whose label got the lowest probability.
-
-    probabilities: [n, 10].
-    """
-    wrong = np.flatnonzero(probabilities.argmax(axis=1) != dataset.labels)
-    return wrong[np.argsort(probabilities[wrong, dataset.labels[wrong]])]
-
-
 def plot_mistakes(dataset, probabilities):
     """Up to 25 misread digits, first those whose label got the lowest probability. probabilities: [n, 10]."""
     predicted = probabilities.argmax(axis=1)
-    worst = worst_mistakes(dataset, probabilities)[:25]
+    worst = results.worst_mistakes(dataset, probabilities)[:25]
     captions = ['{}, read as {} ({:.3f})'.format(dataset.labels[index], predicted[index],
                                                  probabilities[index, predicted[index]]) for index in worst]
     return plot_captioned('The worst mistakes: the label, what was read, and its probability',

@@ -10,9 +10,6 @@ from PIL import Image
 import utils
 from support import digits, pages, results, script
 
-LECTURE_ACCURACY = {1: .9111, 2: .9401, 3: .9494, 5: .9549, 10: .9692, 25: .9736, 40: .9793, 50: .9804}  # by epoch
-
-
 def shape_text(shape):
     return ' x '.join(map(str, shape))
 
@@ -24,22 +21,6 @@ def relative(path):
 
 
 # ---- Lesson 1 ------------------------------------------------------------------------------------
-
-def most_changed(image, output, tops, lefts, h, w):
-    """The row and column of the output value that differs most from the pixel under the kernel's centre.
-
-    image [height, width], output [out_height, out_width]; tops and lefts: where the patches [h, w] begin. Only
-    patches that lie inside the image count, if there are any.
-    """
-    height, width = image.shape
-    centre_rows, centre_columns = [np.clip(starts + (size - 1) // 2, 0, full - 1) for starts, size, full in
-                                   ((tops, h, height), (lefts, w, width))]
-    inside = np.outer((tops >= 0) & (tops + h <= height), (lefts >= 0) & (lefts + w <= width))
-    change = np.abs(output - image[centre_rows][:, centre_columns])
-    if inside.any():
-        change *= inside
-    return np.unravel_index(change.argmax(), change.shape)
-
 
 def print_value(title, row, column, patch, kernel, products, value):
     """Prints patch x kernel = products, each [h, w, channels], their sum, and the value that tf.nn.conv2d gave.
@@ -70,27 +51,12 @@ def print_value(title, row, column, patch, kernel, products, value):
 def print_flipping(matrices):
     """Prints {heading: matrix [3, 3]} in columns, and what they show."""
     print('\ntf.nn.conv2d does not flip the kernel')
-    blocks = [[heading] + matrix_lines(matrix) for heading, matrix in matrices.items()]
+    blocks = [[heading] + results.matrix_lines(matrix) for heading, matrix in matrices.items()]
     for line in zip(*blocks):
         print('  ' + ''.join('{:17}'.format(text) for text in line).rstrip())
     print('  Up and left of the bright pixel, conv2d gives 9: for that output, the bright pixel lies under the bottom\n'
           '  right number of the kernel. True convolution flips the kernel first, kernel[::-1, ::-1], and so copies\n'
           '  the kernel to the place of the bright pixel.')
-
-
-def matrix_lines(matrix):
-    texts = [['{:g}'.format(value) for value in row] for row in matrix]
-    width = max(len(text) for row in texts for text in row)
-    return [' '.join(text.rjust(width) for text in row) for row in texts]
-
-
-def is_zero_sum(matrix):
-    return abs(matrix.sum()) <= 1e-5 * np.abs(matrix).sum()
-
-
-def kernel_sum(matrix):
-    """The sum, without what rounding leaves of a 0."""
-    return 0.0 if is_zero_sum(matrix) else matrix.sum()
 
 
 def print_megapixels(path, height, width):
@@ -107,13 +73,13 @@ def print_kernels(matrices, tensors):
     print('\nShapes are [batch, height, width, channels].\n{:14}{:>6}  {:18}  {:18}  {}'.format(
         'kernel', 'sum', 'grey output', 'RGB output', 'matrix'))
     for name, matrix in matrices.items():
-        lines = matrix_lines(matrix)
+        lines = results.matrix_lines(matrix)
         shapes = [str(tuple(tensors[kind][name].shape.as_list())) for kind in ('grey', 'rgb')]
-        print('{:14}{:6.4g}  {:18}  {:18}  {}'.format(name, kernel_sum(matrix), *shapes, lines[0]))
+        print('{:14}{:6.4g}  {:18}  {:18}  {}'.format(name, results.kernel_sum(matrix), *shapes, lines[0]))
         for line in lines[1:]:
             print(' ' * 62 + line)
     for name, matrix in matrices.items():
-        if not is_zero_sum(matrix) and abs(matrix.sum() - 1) > 1e-3:
+        if not results.is_zero_sum(matrix) and abs(matrix.sum() - 1) > 1e-3:
             print(('\nThe kernel {0} sums to {1:.4g}: its output is {1:.4g} times as bright as the picture.\n'
                    'Divide its numbers by {1:.4g} to keep the brightness.' if matrix.sum() > 0 else
                    '\nThe kernel {0} sums to {1:.4g}: where the picture is even, its output is negative, and shown '
@@ -172,7 +138,7 @@ def print_layers():
 
 def print_epoch(row):
     """Prints a row of the history, beside the lecture's test accuracy."""
-    lecture = LECTURE_ACCURACY.get(row['epoch'])
+    lecture = results.LECTURE_ACCURACY.get(row['epoch'])
     print('{epoch:5}  {loss:13.4f}  {validation:10.4f}  {test:6.4f}  {:>7}'.format(
         '{:.4f}'.format(lecture) if lecture else '', **row), flush=True)
 

@@ -11,7 +11,7 @@ from PIL import Image
 
 import kernels
 import utils
-from support import figures, outputs, script
+from support import outputs, results, script
 
 TEMPLATES = os.path.dirname(os.path.abspath(__file__))
 FILTERS_PAGE, NETWORK_PAGE = 'basic_filters.html', 'convnet_mnist.html'
@@ -35,24 +35,24 @@ def write_filters_page(folder, flags, picture):
         'stride': flags.stride, 'padding': flags.padding}))
 
 
-def write_network_page(run, results):
+def write_network_page(run, trained):
     """Writes the page on which the trained network reads what is drawn, or says why not.
 
     The page has layers of these kinds: convolutions (SAME, stride 1), pooling of 2 x 2, and fully connected ones.
     """
-    test, order = results.test, list(results.activations)
+    test, order = trained.test, list(trained.activations)
     path = os.path.join(run.folders.figures, NETWORK_PAGE)
     activation, pooling = next((kinds for kinds in itertools.product(ACTIVATIONS, POOLINGS)
-                                if is_reproduced(results, *kinds)), (None, None))
+                                if is_reproduced(trained, *kinds)), (None, None))
     if not activation:
         print('{}: not written, for the page cannot compute this network'.format(script.printable(path)))
         return
     outputs.write_whole(path, render(NETWORK_PAGE, {
-        'order': order, 'activation': activation, 'pooling': pooling, 'handCoded': hand_coded(results),
-        'layers': {layer: quantized(results.weights[layer + '/weights'], results.weights[layer + '/biases'])
-                   for layer in order if layer + '/weights' in results.weights},
+        'order': order, 'activation': activation, 'pooling': pooling, 'handCoded': hand_coded(trained),
+        'layers': {layer: quantized(trained.weights[layer + '/weights'], trained.weights[layer + '/biases'])
+                   for layer in order if layer + '/weights' in trained.weights},
         'digits': [digit(test, index) for index in range(min(20, len(test.labels)))],
-        'mistakes': [digit(test, index) for index in figures.worst_mistakes(test, results.probabilities)[:20]]}))
+        'mistakes': [digit(test, index) for index in results.worst_mistakes(test, trained.probabilities)[:20]]}))
 
 
 # ---- The arithmetic of the network page, as a reference in NumPy ----
@@ -61,31 +61,31 @@ ACTIVATIONS = {'relu': lambda values: np.maximum(values, 0), 'tanh': np.tanh}
 POOLINGS = {'max': np.nanmax, 'mean': np.nanmean}
 
 
-def is_reproduced(results, activation, pooling):
+def is_reproduced(trained, activation, pooling):
     """Whether the reference gives TensorFlow's activations of one test digit, and the probabilities of 20."""
-    if results.test.images.shape[1:] != (28, 28):
+    if trained.test.images.shape[1:] != (28, 28):
         return False
     try:
-        found = [reference(image, results, ACTIVATIONS[activation], POOLINGS[pooling])
-                 for image in results.test.images[:20]]
+        found = [reference(image, trained, ACTIVATIONS[activation], POOLINGS[pooling])
+                 for image in trained.test.images[:20]]
     except (ValueError, KeyError):  # a layer of another kind, or in another order
         return False
     logits = np.array([list(layers.values())[-1] for layers in found])
     exponentials = np.exp(logits - logits.max(axis=1, keepdims=True))
-    pairs = [(values, results.activations[name]) for name, values in found[0].items()]
-    pairs.append((exponentials / exponentials.sum(axis=1, keepdims=True), results.probabilities[:20]))
+    pairs = [(values, trained.activations[name]) for name, values in found[0].items()]
+    pairs.append((exponentials / exponentials.sum(axis=1, keepdims=True), trained.probabilities[:20]))
     return all(one.shape == other.shape and np.abs(one - other).max() <= 0.03 * np.abs(other).max()  # as with --bf16
                for one, other in pairs)
 
 
-def reference(image, results, activation, pooling):
+def reference(image, trained, activation, pooling):
     """Returns the activations {layer: [h, w, channels] or [units]} for an image, uint8 [28, 28]."""
     value, found = image[:, :, np.newaxis] / 255, {}
-    for name in results.activations:
-        if name + '/weights' in results.weights:
-            weights, biases = results.weights[name + '/weights'], results.weights[name + '/biases']
+    for name in trained.activations:
+        if name + '/weights' in trained.weights:
+            weights, biases = trained.weights[name + '/weights'], trained.weights[name + '/biases']
             value = (convolved(value, weights) if weights.ndim == 4 else value.ravel() @ weights) + biases
-            value = value if name == list(results.activations)[-1] else activation(value)
+            value = value if name == list(trained.activations)[-1] else activation(value)
         else:
             height, width, channels = value.shape
             padded = np.pad(value, [(0, height % 2), (0, width % 2), (0, 0)], mode='constant', constant_values=np.nan)
@@ -108,9 +108,9 @@ def quantized(weights, biases):
             'scales': scales.tolist(), 'biases': biases.tolist()}
 
 
-def hand_coded(results):
+def hand_coded(trained):
     """Hand-coded kernels in the shape of the first convolution's, as nested lists, or None if they do not fit."""
-    weights = [results.weights.get(name + '/weights', np.zeros(0)) for name in results.activations]
+    weights = [trained.weights.get(name + '/weights', np.zeros(0)) for name in trained.activations]
     shapes = [each.shape for each in weights if each.ndim == 4]
     return kernels.filter_bank(*shapes[0]).tolist() if shapes and min(shapes[0][:2]) >= 3 else None
 
