@@ -175,12 +175,13 @@ def main(arguments=None):
             # One output at a time, when its turn to be drawn comes: all those of a photo would not fit into memory.
             values = ((kind, name, session.run(output, feed_dict=feed)[0])
                       for kind, outputs_of_kind in tensors.items() for name, output in outputs_of_kind.items())
-            summary = figures.plot_filters(folders.figures, flags, picture, grey_picture, values, matrices, pixel)
-    pages.write_filters_page(folders.figures, flags, picture)
+            summary = figures.plot_filters(folders.figures, flags, picture, grey_picture, values, matrices, pixel,
+                                           patch_start)
+    page = pages.write_filters_page(folders.figures, flags, picture)
     writer = tf.summary.FileWriter(folders.graphs, graph, filename_suffix='.basic_filters')
     writer.add_summary(summary)
     writer.close()
-    tables.print_filters(folders, flags.image, picture.shape, matrices, tensors, example)
+    tables.print_filters(folders, page, flags.image, picture.shape, matrices, tensors, example)
     figures.show_windows()
 
 

@@ -228,8 +228,8 @@ def predict(flags):
         probabilities = tf.nn.softmax(inference(images, keep_prob=1.0, conv1_kind=settings['conv1']))
         tf.train.Saver(ema.variables_to_restore()).restore(session, checkpoint)
         probability_values = session.run(probabilities, feed_dict={images: pictures})
-        tables.print_predictions(names, probability_values)
-        figures.plot_predictions(flags, names, pictures, probability_values)
+        path = figures.plot_predictions(flags, names, pictures, probability_values)
+        tables.print_predictions(names, probability_values, path)
 
 
 def main(arguments=None):

@@ -1,7 +1,6 @@
 """Everything that is drawn."""
 import collections
 import io
-import math
 import os
 
 import numpy as np
@@ -14,7 +13,7 @@ from PIL import Image
 
 import kernels
 import utils
-from support import outputs, results, script, tables
+from support import outputs, results, script
 
 WINDOWS = []  # the figures of pyplot that new_figure made
 FILTERS_FIGURES = ['basic_filters.png', 'conv_ops.png', 'padding.png']
@@ -23,7 +22,7 @@ FILTERS_FIGURES = ['basic_filters.png', 'conv_ops.png', 'padding.png']
 def save_figure(figure, path, dpi=100):
     """Writes a Figure as PNG. Returns the same as tf.Summary.Image."""
     file = io.BytesIO()
-    figure.savefig(file, format='png', dpi=dpi)
+    figure.savefig(file, format='png', dpi=dpi, pil_kwargs={'compress_level': 1})  # in a third of the time
     outputs.write_whole(path, file.getvalue())
     width, height = Image.open(file).size
     return tf.Summary.Image(width=width, height=height, encoded_image_string=file.getvalue())
@@ -60,13 +59,8 @@ def to_uint8(values, matrix):
     A kernel that sums to 0 gives positive and negative values: 0 becomes grey, -1 black and 1 white. Of any
     other, 0 becomes black and 1 white. What lies beyond is clipped; nothing is stretched to full contrast.
     """
-    shown = np.empty(values.shape, np.uint8)
-    for start in range(0, len(values), 500):  # so that a large picture needs little more memory
-        rows = values[start:start + 500]
-        if results.is_zero_sum(matrix):
-            rows = 0.5 + 0.5 * rows
-        shown[start:start + 500] = np.clip(rows, 0, 1) * 255
-    return shown
+    shown = 0.5 + 0.5 * values if results.is_zero_sum(matrix) else values
+    return (np.clip(shown, 0, 1) * 255).astype(np.uint8)
 
 
 def scale_text(matrix):
@@ -92,17 +86,17 @@ def pillow_image(picture):
 def image_summary(image):
     """A Pillow image -> tf.Summary.Image."""
     file = io.BytesIO()
-    image.save(file, 'PNG')
+    image.save(file, 'PNG', compress_level=1)
     return tf.Summary.Image(width=image.width, height=image.height, encoded_image_string=file.getvalue())
 
 
 @style.context('default')
-def plot_filters(folder, flags, picture, grey_picture, values, matrices, pixel):
+def plot_filters(folder, flags, picture, grey_picture, values, matrices, pixel, patch_start):
     """Saves the figures of lesson 1. Returns all filtered pictures for TensorBoard, as a tf.Summary.
 
     picture [height, width, 3] and grey_picture [height, width, 1]; values: 'grey', 'rgb' or 'operations', name and
     output [height, width, 1 or 3], one after the other; matrices {name: kernel}; pixel: row and column in the picture
-    whose surroundings are magnified.
+    whose surroundings are magnified; patch_start: the function of lesson 1.
     """
     size = picture.shape[:2]
     views = {(kind, 'original'): view(original, np.ones([1, 1]), flags, pixel, size)
@@ -110,17 +104,18 @@ def plot_filters(folder, flags, picture, grey_picture, values, matrices, pixel):
     for kind, name, value in values:
         matrix = matrices.get(name, kernels.KERNELS['emboss'])  # emboss: of the operations
         views[kind, name] = view(value, matrix, flags, pixel, size)
-    columns = [('original', size_text(size), views['grey', 'original'], views['rgb', 'original'])]
+    columns = [('original', results.shape_text(size), views['grey', 'original'], views['rgb', 'original'])]
     for name, matrix in matrices.items():
         grey, rgb = views['grey', name], views['rgb', name]
         lines = fraction_lines(matrix)
         if len(lines) > 4 or max(map(len, lines)) > 17:
             lines = ['{} x {} numbers'.format(*matrix.shape)]
-        caption = ([] if grey.size == size else [size_text(grey.size)]) + [
+        caption = ([] if grey.size == size else [results.shape_text(grey.size)]) + [
             'sum {:.3g}'.format(results.kernel_sum(matrix)), scale_text(matrix)] + lines
         columns.append((name, '\n'.join(caption), grey, rgb))
     figures = [plot_panels(new_figure(not flags.no_show), columns),
-               plot_operations(new_figure(not flags.no_show), views), plot_padding(new_figure(not flags.no_show))]
+               plot_operations(new_figure(not flags.no_show), views),
+               plot_padding(new_figure(not flags.no_show), patch_start)]
     for figure, name in zip(figures, FILTERS_FIGURES):
         save_figure(figure, os.path.join(folder, name), dpi=150)
     return filtered_pictures(views)
@@ -212,24 +207,23 @@ def plot_operations(figure, views):
     return figure
 
 
-def plot_padding(figure, kernel_size=3, stride=2):
+def plot_padding(figure, patch_start, kernel_size=3, stride=2):
     """Which pixels and zeros each output of SAME is computed from, along one axis, for an even and an odd size."""
     figure.set_size_inches(8, 3.8)
     for axis, size in zip(figure.subplots(2), (6, 7)):
         count = -(-size // stride)
-        zeros = max((count - 1) * stride + kernel_size - size, 0)
-        before = zeros // 2
-        for place in range(-before, size + zeros - before):
+        starts = [patch_start(index, size, kernel_size, stride, 'SAME') for index in range(count)]
+        for place in range(starts[0], starts[-1] + kernel_size):
             is_pixel = 0 <= place < size
             axis.add_patch(Rectangle((place, 0), 1, 1, facecolor='0.8' if is_pixel else 'white', edgecolor='black',
                                      linestyle='-' if is_pixel else ':'))
             axis.text(place + 0.5, 0.5, 'pixel {}'.format(place) if is_pixel else '0', ha='center', va='center')
-        for index in range(count):
-            start, y = index * stride - before, -0.3 - 0.5 * (index % 2)
+        for index, start in enumerate(starts):
+            y = -0.3 - 0.5 * (index % 2)
             axis.plot([start + 0.05, start + kernel_size - 0.05], [y, y], color='C{}'.format(index), linewidth=3)
             axis.text(start + kernel_size / 2, y - 0.08, 'output {}'.format(index), ha='center', va='top')
         axis.set_title('SAME, {0} pixels, kernel {1}, stride {2}: ceil({0} / {2}) = {3} outputs; zeros: {4} before, '
-                       '{5} after'.format(size, kernel_size, stride, count, before, zeros - before), fontsize=10,
+                       '{5} after'.format(size, kernel_size, stride, count, -starts[0], starts[-1] + kernel_size - size), fontsize=10,
                        loc='left')
         axis.set(xlim=(-1.2, 8.2), ylim=(-1.3, 1.05))
         axis.axis('off')
@@ -237,20 +231,13 @@ def plot_padding(figure, kernel_size=3, stride=2):
     return figure
 
 
-def size_text(size):
-    return '{} x {}'.format(*size)
-
-
 def new_figure(window):
-    """Returns a figure that has a window, if one is wanted and possible, or else one for the file alone."""
-    if window:
-        from matplotlib import pyplot  # half a second, which lesson 2 does without
-        try:
-            WINDOWS.append(pyplot.figure())
-            return WINDOWS[-1]
-        except Exception:  # each backend has its own errors where it does not work, for example without a display
-            pass
-    return Figure()
+    """Returns a figure, in a window if one is wanted. Without a display, pyplot chooses a backend without windows."""
+    if not window:
+        return Figure()
+    from matplotlib import pyplot  # half a second, which lesson 2 does without
+    WINDOWS.append(pyplot.figure())
+    return WINDOWS[-1]
 
 
 def show_windows():
@@ -268,10 +255,7 @@ def show_windows():
 
 @style.context('default')
 def plot_results(run, trained):
-    """Saves the figures of lesson 2, and the last hidden layer for TensorBoard's projector.
-
-    Returns the figures as a tf.Summary. trained: results.Results.
-    """
+    """Saves the figures of lesson 2. Returns them as a tf.Summary. trained: results.Results."""
     test = trained.test
     plots = {'training_curve': plot_training_curve(run.history),
              'confusion': plot_confusion(test.labels, trained.probabilities.argmax(axis=1)),
@@ -287,27 +271,7 @@ def plot_results(run, trained):
     for name in sorted(plots):
         image = save_figure(plots[name], os.path.join(run.folders.figures, name + '.png'))
         summary.value.add(tag=name, image=image)
-    sample = utils.Dataset(test.images[:len(trained.hidden)], test.labels[:len(trained.hidden)])
-    log_embedding(run.folders.graphs, layers[-2], trained.hidden, sample)
     return summary
-
-
-def log_embedding(folder, name, vectors, dataset):
-    """Writes vectors [n, m] for TensorBoard's projector, with the labels and images of a Dataset."""
-    columns = math.ceil(math.sqrt(len(vectors)))
-    height, width = dataset.images.shape[1:]
-    sprite = np.zeros([columns * columns, height, width], np.uint8)
-    sprite[:len(vectors)] = 255 - dataset.images
-    sprite = sprite.reshape([columns, columns, height, width]).swapaxes(1, 2)
-    with outputs.write_errors(folder):
-        np.savetxt(os.path.join(folder, 'embedding.tsv'), vectors, '%.4g', '\t')
-        np.savetxt(os.path.join(folder, 'labels.tsv'), dataset.labels, '%d')
-        sprite = Image.fromarray(sprite.reshape([columns * height, columns * width]))
-        sprite.save(os.path.join(folder, 'sprite.png'))
-        with open(os.path.join(folder, 'projector_config.pbtxt'), 'w') as file:
-            file.write('embeddings {{ tensor_name: "{}" tensor_path: "embedding.tsv" metadata_path: "labels.tsv" '
-                       'sprite {{ image_path: "sprite.png" single_image_dim: {} single_image_dim: {} }} }}\n'
-                       .format(name, width, height))
 
 
 def plot_kernels(name, before, after):
@@ -432,7 +396,10 @@ def plot_mistakes(dataset, probabilities):
 
 @style.context('default')
 def plot_predictions(flags, names, images, probabilities):
-    """Saves what the network saw of each digit, images [n, h, w], and what it read. names [n]: of the pictures."""
+    """Saves what the network saw of each digit, images [n, h, w], and what it read, and returns the file's path.
+
+    names [n]: of the pictures.
+    """
     folder = outputs.run_folders(flags.output_dir, flags.name).figures
     path = os.path.join(folder, 'predictions.png')
     outputs.make([folder])
@@ -442,7 +409,7 @@ def plot_predictions(flags, names, images, probabilities):
                 for name, row in zip(names, probabilities)]
     save_figure(plot_captioned('What the network saw, what it read, and its probability', images[:100], captions),
                 path)
-    print('\nWhat the network saw  {}'.format(tables.relative(path)))
+    return path
 
 
 def plot_captioned(title, images, captions):

@@ -5,7 +5,7 @@ import numpy as np
 import tensorflow.compat.v1 as tf
 
 LECTURE_ACCURACY = {1: .9111, 2: .9401, 3: .9494, 5: .9549, 10: .9692, 25: .9736, 40: .9793, 50: .9804}  # by epoch
-Results = collections.namedtuple('Results', 'initial_weights weights activations hidden probabilities test')
+Results = collections.namedtuple('Results', 'kinds initial_weights weights activations probabilities test')
 
 
 def layers():
@@ -19,27 +19,23 @@ def weights():
             if variable.op.name.split('/')[0] in layers() and variable.op.name.count('/') == 1}
 
 
-def layer_kinds():
-    """Each layer's op and the shape of its weights, in one line: equal for networks that can share a checkpoint."""
-    shapes = {name.split('/')[0]: variable.shape.as_list() for name, variable in weights().items()
-              if name.endswith('/weights')}
-    return ', '.join('{} {} {}'.format(name, layer.op.type, shapes.get(name, '')).strip()
-                     for name, layer in layers().items())
+def kinds():
+    """Returns {name: type of the last operation} of the layers, such as {'conv1': 'Relu', 'pool1': 'MaxPool'}."""
+    return {name: layer.op.type for name, layer in layers().items()}
 
 
 def compute(session, config, images, logits, test):
     """Returns the Results for a Dataset of test images; images: the placeholder.
 
-    initial_weights and weights {name: value}; activations {layer: [h, w, channels] or [units]} of the first image;
-    hidden [1000, units]: those of the last layer but one for the first images; probabilities [n, 10].
+    kinds: see above; initial_weights and weights {name: value}; activations {layer: [h, w, channels] or [units]} of the
+    first image; probabilities [n, 10].
     """
     outputs, probabilities = layers(), tf.nn.softmax(logits)
     with tf.Session(session.sess_str, config=config) as new_session:  # in which the random numbers begin anew
         initial = new_session.run({name: variable.initial_value for name, variable in weights().items()})
     return Results(
-        initial, session.run(weights()),
+        kinds(), initial, session.run(weights()),
         {name: value[0] for name, value in session.run(outputs, {images: test.images[:1]}).items()},
-        session.run(list(outputs.values())[-2], {images: test.images[:1000]}).reshape(min(1000, len(test.images)), -1),
         np.concatenate([session.run(probabilities, {images: test.images[start:start + 500]})
                         for start in range(0, len(test.labels), 500)]),
         test)
@@ -54,12 +50,16 @@ def worst_mistakes(dataset, probabilities):
     return wrong[np.argsort(probabilities[wrong, dataset.labels[wrong]])]
 
 
-# ---- Kernels ----
+# ---- Kernels, and what they are applied to ----
 
 def matrix_lines(matrix):
     texts = [['{:g}'.format(value) for value in row] for row in matrix]
     width = max(len(text) for row in texts for text in row)
     return [' '.join(text.rjust(width) for text in row) for row in texts]
+
+
+def shape_text(shape):
+    return ' x '.join(map(str, shape))
 
 
 def is_zero_sum(matrix):
@@ -78,10 +78,7 @@ def most_changed(image, output, tops, lefts, h, w):
     patches that lie inside the image count, if there are any.
     """
     height, width = image.shape
-    centre_rows, centre_columns = [np.clip(starts + (size - 1) // 2, 0, full - 1) for starts, size, full in
-                                   ((tops, h, height), (lefts, w, width))]
+    rows, columns = np.clip(tops + (h - 1) // 2, 0, height - 1), np.clip(lefts + (w - 1) // 2, 0, width - 1)
     inside = np.outer((tops >= 0) & (tops + h <= height), (lefts >= 0) & (lefts + w <= width))
-    change = np.abs(output - image[centre_rows][:, centre_columns])
-    if inside.any():
-        change *= inside
+    change = np.abs(output - image[np.ix_(rows, columns)]) * (inside if inside.any() else 1)
     return np.unravel_index(change.argmax(), change.shape)

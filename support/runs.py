@@ -101,8 +101,7 @@ class Run:
         """Draws the figures, writes the page, and says where everything is. images: the placeholder."""
         found = results.compute(self._session, devices.session_config(self._flags), images, logits, self._test)
         writer.add_summary(figures.plot_results(self, found), self.history[-1]['step'])
-        pages.write_network_page(self, found)
-        tables.print_results(self, self._flags)
+        tables.print_results(self, self._flags, pages.write_network_page(self, found))
 
 
 def refuse_other_settings(path, saved, now):

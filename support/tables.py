@@ -8,16 +8,11 @@ import tensorflow.compat.v1 as tf
 from PIL import Image
 
 import utils
-from support import digits, pages, results, script
-
-def shape_text(shape):
-    return ' x '.join(map(str, shape))
-
+from support import digits, results, script
 
 def relative(path):
-    """The path as seen from the working directory, if it lies there."""
-    folder = os.path.join(os.getcwd(), '')
-    return script.printable(path[len(folder):] if path.startswith(folder) else path)
+    """The path as seen from the working directory if it lies there, or else from the root."""
+    return script.printable(os.path.abspath(path) if path.startswith(os.pardir) else path)
 
 
 # ---- Lesson 1 ------------------------------------------------------------------------------------
@@ -89,7 +84,7 @@ def print_kernels(matrices, tensors):
 def print_output_sizes(name, kernel_shape, picture_shape):
     """Prints the sizes that TensorFlow infers for strides 1 to 3, beside the formula."""
     print('\nOutput size, height x width, for a kernel of k x k pixels (here {}: {})\n  {:8}{:26}{}'.format(
-        name, shape_text(kernel_shape), 'stride', 'SAME: ceil(in / stride)', 'VALID: ceil((in - k + 1) / stride)'))
+        name, results.shape_text(kernel_shape), 'stride', 'SAME: ceil(in / stride)', 'VALID: ceil((in - k + 1) / stride)'))
     with tf.Graph().as_default():
         images = tf.placeholder(tf.float32, (1,) + picture_shape + (1,))
         for stride in 1, 2, 3:
@@ -98,23 +93,22 @@ def print_output_sizes(name, kernel_shape, picture_shape):
                 try:
                     kernel = np.zeros(kernel_shape + (1, 1), np.float32)
                     output = tf.nn.conv2d(images, kernel, [1, stride, stride, 1], padding)
-                    sizes.append(shape_text(output.shape.as_list()[1:3]))
+                    sizes.append(results.shape_text(output.shape.as_list()[1:3]))
                 except ValueError:
                     sizes.append('the kernel does not fit')
             print('  {:<8}{:26}{}'.format(stride, *sizes))
 
 
-def print_filters(folders, path, picture_shape, matrices, tensors, example):
+def print_filters(folders, page, path, picture_shape, matrices, tensors, example):
     """Prints what the kernels did, where everything is, and what to try next.
 
-    path: of the picture; tensors {'grey', 'rgb', ...} of {name: output}; example: the name of a kernel.
+    page: the path of the page; path: of the picture; tensors {'grey', 'rgb', ...} of {name: output}; example: the name of a kernel.
     """
     print_megapixels(path, *picture_shape[:2])
     print_kernels(matrices, tensors)
     print_output_sizes(example, matrices[example].shape, picture_shape[:2])
     print('\nFigures      {}\nPage         open {} in a browser\nTensorBoard  tensorboard --logdir {}'.format(
-        relative(folders.figures), relative(os.path.join(folders.figures, pages.FILTERS_PAGE)),
-        relative(folders.graphs)))
+        relative(folders.figures), relative(page), relative(folders.graphs)))
     print('Try next     ' + (
         'learn the kernels: python 07_convnet_mnist.py --epochs 1' if example == 'custom' else
         'a kernel of your own: python 07_basic_filters.py --custom-kernel "0 1 0; 1 -4 1; 0 1 0"'), flush=True)
@@ -130,8 +124,8 @@ def print_layers():
         variables = [each for each in results.weights().values() if each.op.name.startswith(name + '/')]
         parameters = sum(variable.shape.num_elements() for variable in variables)
         total += parameters
-        print('{:16}{:>16}{:>20}{:>12,}'.format(name, shape_text(output.shape.as_list()[1:]), ''.join(
-            shape_text(variable.shape.as_list()) for variable in variables if variable.op.name.endswith('weights')),
+        print('{:16}{:>16}{:>20}{:>12,}'.format(name, results.shape_text(output.shape.as_list()[1:]), ''.join(
+            results.shape_text(variable.shape.as_list()) for variable in variables if variable.op.name.endswith('weights')),
             parameters))
     print('{:52}{:>12,}\n'.format('in all', total))
 
@@ -149,14 +143,13 @@ def print_history(history):
         print_epoch(row)
 
 
-def print_results(run, flags):
-    """Says where everything is, and what to try next."""
+def print_results(run, flags, page):
+    """Says where everything is, and what to try next. page: the path of the network page, or None."""
     if len(run.history) == run.epochs_before:
         print('Epochs asked for: {}, done already: {}. A larger --epochs trains on.'.format(
             flags.epochs, run.epochs_before))
-    page = os.path.join(run.folders.figures, pages.NETWORK_PAGE)
     print('\nFigures      {}'.format(relative(run.folders.figures)))
-    if os.path.exists(page):
+    if page:
         print('Page         open {} in a browser'.format(relative(page)))
     needed = ''.join(' {} {}'.format(flag, shlex.quote(script.printable(value))) for flag, value, default in (
         ('--name', flags.name, 'convnet_mnist'), ('--output-dir', flags.output_dir, utils.HERE)) if value != default)
@@ -166,10 +159,10 @@ def print_results(run, flags):
         needed), flush=True)
 
 
-def print_predictions(names, probabilities):
+def print_predictions(names, probabilities, path):
     """Prints a row for each picture: its digits with their probabilities, and, of a single one, the runner-up.
 
-    names [n]: of the picture of each digit; probabilities [n, 10].
+    names [n]: of the picture of each digit; probabilities [n, 10]; path: of the figure.
     """
     width = max(len(script.printable(name)) for name in names)
     print('{:{}}  digit  probability  runner-up'.format('picture', width))
@@ -182,3 +175,4 @@ def print_predictions(names, probabilities):
             second = rows[0].argsort()[-2]
             text += '  {} ({:.4f})'.format(second, rows[0, second])
         print(text + ('  unsure' if largest.min() < digits.UNSURE else ''))
+    print('\nWhat the network saw  {}'.format(relative(path)))

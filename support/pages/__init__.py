@@ -20,23 +20,25 @@ SCRIPTS = {FILTERS_PAGE: ['common.js', 'basic_filters.js', 'filters_input.js'],
 
 
 def write_filters_page(folder, flags, picture):
-    """Writes the page in which the kernels can be changed.
+    """Writes the page in which the kernels can be changed, and returns its path.
 
     picture: float32 [height, width, 3], 0 to 1.
     """
+    path = os.path.join(folder, FILTERS_PAGE)
     step = max(min(picture.shape[:2]) // 1000, 1)
     image = Image.fromarray((picture[::step, ::step] * 255).round().astype(np.uint8))
     image.thumbnail((480, 480))
-    outputs.write_whole(os.path.join(folder, FILTERS_PAGE), render(FILTERS_PAGE, {
+    outputs.write_whole(path, render(FILTERS_PAGE, {
         'image': data_url(image),
         'image_name': '' if flags.image == utils.CHIHUAHUA else shlex.quote(script.printable(flags.image)),
         'kernels': {name: numbers(kernels.KERNELS[name]) for name in flags.kernels},
         'custom': {} if flags.custom_kernel is None else {'custom': numbers(flags.custom_kernel)},
         'stride': flags.stride, 'padding': flags.padding}))
+    return path
 
 
 def write_network_page(run, trained):
-    """Writes the page on which the trained network reads what is drawn, or says why not.
+    """Writes the page on which the trained network reads what is drawn, and returns its path, or says why not.
 
     The page has layers of these kinds: convolutions (SAME, stride 1), pooling of 2 x 2, and fully connected ones.
     """
@@ -46,13 +48,14 @@ def write_network_page(run, trained):
                                 if is_reproduced(trained, *kinds)), (None, None))
     if not activation:
         print('{}: not written, for the page cannot compute this network'.format(script.printable(path)))
-        return
+        return None
     outputs.write_whole(path, render(NETWORK_PAGE, {
         'order': order, 'activation': activation, 'pooling': pooling, 'handCoded': hand_coded(trained),
         'layers': {layer: quantized(trained.weights[layer + '/weights'], trained.weights[layer + '/biases'])
                    for layer in order if layer + '/weights' in trained.weights},
         'digits': [digit(test, index) for index in range(min(20, len(test.labels)))],
         'mistakes': [digit(test, index) for index in results.worst_mistakes(test, trained.probabilities)[:20]]}))
+    return path
 
 
 # ---- The arithmetic of the network page, as a reference in NumPy ----
