@@ -17,6 +17,7 @@
 from support import script
 script.start(__name__)  # in a script: TensorFlow is to load quietly
 import contextlib
+import math
 
 import tensorflow.compat.v1 as tf  # the functions of TensorFlow 1.x, on 1.15 and on 2.x
 from tqdm import tqdm
@@ -35,8 +36,8 @@ def conv_relu(inputs, filters, name, initializer, trainable=True):
     """Convolution with `filters` kernels, biases, relu: inputs [n, h, w, c] -> activations [n, h, w, filters]."""
     with tf.variable_scope(name) as scope:  # in the scope conv1, 'weights' becomes conv1/weights
         # The kernels are the weights of the layer: height, width, input channels, output channels.
-        weights = tf.get_variable('weights', [5, 5, inputs.shape[3], filters], initializer=initializer,
-                                  trainable=trainable)  # False: no optimizer changes them
+        shape = [5, 5, inputs.shape[3], filters]
+        weights = tf.get_variable('weights', shape, initializer=initializer, trainable=trainable)
         biases = tf.get_variable('biases', [filters], initializer=tf.zeros_initializer())  # one for each kernel
         conv = tf.nn.conv2d(inputs, weights, strides=[1, 1, 1, 1], padding='SAME')
         # relu sets negative values to 0. Without a nonlinearity, two layers in a row could do no more than one.
@@ -60,8 +61,8 @@ def fully_connected(inputs, units, name, initializer, activation=tf.identity):
 def dropout(inputs, keep_prob, seed):
     """Sets values to 0 with probability 1 - keep_prob, and divides the others by keep_prob: works against overfitting.
 
-    tf.nn.dropout does it, too, but restarts its random numbers in every session. This mask depends on the seed and the
-    training step alone, so that training can be continued as if it had never stopped.
+    tf.nn.dropout restarts its random numbers in every session. This mask depends on the seed and the step alone, so that
+    training can be continued as if it had never stopped.
     """
     with tf.name_scope('dropout'):
         step = tf.train.get_or_create_global_step()
@@ -186,12 +187,14 @@ def train(flags, data, build=build_network, target=''):
         if run.checkpoint:
             saver.restore(session, run.checkpoint)
         step = session.run(tf.train.get_global_step())  # training steps so far
-        writer = tf.summary.FileWriter(run.folders.graphs, session.graph)
+        writer = tf.summary.FileWriter(run.folders.graphs, session.graph, filename_suffix='.{}'.format(step))
         writer.add_session_log(tf.SessionLog(status=tf.SessionLog.START), step + 1)  # TensorBoard forgets later steps
+        steps_per_epoch = math.ceil(len(data.train.labels) / flags.batch_size)  # the last batch may be smaller
         for epoch in range(len(run.history) + 1, flags.epochs + 1):
             batches = utils.batches(data.train, flags.batch_size, flags.augment, flags.seed, epoch)
             loss_sum = 0.0
-            for image_batch, label_batch in tqdm(utils.prefetch(batches), unit=' batches', leave=False, disable=None):
+            for image_batch, label_batch in tqdm(utils.prefetch(batches), 'epoch {}'.format(epoch), steps_per_epoch,
+                                                 leave=False, disable=None):  # None: a bar in terminals alone
                 feed = {images: image_batch, labels: label_batch, keep_prob: flags.keep_prob}
                 _, loss_value, summary = session.run([train_op, cross_entropy, loss_summary], feed_dict=feed)
                 step += 1
@@ -220,12 +223,13 @@ def accuracy(session, correct, images, labels, dataset, batch_size=500):
 
 def predict(flags):
     """Reads the digits in pictures with the network of the newest checkpoint, with the averages of its weights."""
+    checkpoint, saved = runs.trained_checkpoint(flags)  # saved: its settings, history and layers
     images = tf.placeholder(tf.uint8, [None, IMAGE_SIZE, IMAGE_SIZE])
+    probabilities = tf.nn.softmax(inference(images, keep_prob=1.0, conv1_kind=saved['settings']['conv1']))
+    runs.refuse_other_network(checkpoint, saved)
     ema = tf.train.ExponentialMovingAverage(0)  # for the names of the averages alone: its decay does not matter
     with digits.read_pictures(flags.predict, IMAGE_SIZE) as (names, pictures), \
-            tf.Session(config=devices.session_config(flags)) as session, \
-            runs.trained_checkpoint(flags) as (checkpoint, settings):
-        probabilities = tf.nn.softmax(inference(images, keep_prob=1.0, conv1_kind=settings['conv1']))
+            tf.Session(config=devices.session_config(flags)) as session:
         tf.train.Saver(ema.variables_to_restore()).restore(session, checkpoint)
         probability_values = session.run(probabilities, feed_dict={images: pictures})
         path = figures.plot_predictions(flags, names, pictures, probability_values)

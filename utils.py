@@ -5,7 +5,6 @@ import contextlib
 import functools
 import gzip
 import hashlib
-import itertools
 import math
 import operator
 import os
@@ -258,11 +257,3 @@ def read_idx(path, dimensions):
         if found != MNIST_SHA256[name]:
             raise UserError('{}: expected SHA-256 {}, found {}; copy it anew'.format(path, MNIST_SHA256[name], found))
     return np.frombuffer(data, np.uint8).reshape(shape)
-
-
-def fingerprint(datasets):
-    """Twelve characters that depend on every pixel and every label."""
-    sha256 = hashlib.sha256()
-    for array in itertools.chain(*datasets):
-        sha256.update(array)
-    return sha256.hexdigest()[:12]

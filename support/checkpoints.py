@@ -35,8 +35,8 @@ def newest_intact(folder):
         try:
             with open(path + '.json', encoding='utf-8') as file:
                 saved = json.load(file)
-            if saved['history'][-1]['step'] != step or not isinstance(saved['settings'], dict):
-                raise ValueError('not of the end of an epoch')
+            if not saved['settings'] or saved['history'][-1]['step'] != step:
+                raise ValueError('it was not saved at the end of an epoch')
             reader = tf.train.NewCheckpointReader(path)
             for name in reader.get_variable_to_shape_map():  # TensorFlow compares each with its checksum
                 reader.get_tensor(name)
@@ -52,8 +52,9 @@ def remove_older(folder):
     """Removes all but the newest checkpoints, and what a killed process left unfinished."""
     oldest_kept = (steps_in(folder) + [0])[:KEPT][-1]
     for name in os.listdir(folder):
-        match = re.match(r'model\.ckpt-(\d+)', name)
-        if 'temp' in name or '.tmp' in name or match and int(match.group(1)) < oldest_kept:
+        match = re.match(r'model\.ckpt-(\d+)\.', name)
+        unfinished = re.match(r'(model\.ckpt|checkpoint).*\.(tmp|tempstate)', name)
+        if unfinished or (match and int(match.group(1)) < oldest_kept):
             with outputs.write_errors(folder):
                 os.remove(os.path.join(folder, name))
 

@@ -6,7 +6,7 @@ import tensorflow.compat.v1 as tf
 import utils
 from support import script
 
-TIMEOUT = 60  # seconds after which a step on several machines is given up
+TIMEOUT = 20  # seconds after which a step on several machines is given up
 
 
 def gpus():

@@ -222,9 +222,9 @@ def plot_padding(figure, patch_start, kernel_size=3, stride=2):
             y = -0.3 - 0.5 * (index % 2)
             axis.plot([start + 0.05, start + kernel_size - 0.05], [y, y], color='C{}'.format(index), linewidth=3)
             axis.text(start + kernel_size / 2, y - 0.08, 'output {}'.format(index), ha='center', va='top')
-        axis.set_title('SAME, {0} pixels, kernel {1}, stride {2}: ceil({0} / {2}) = {3} outputs; zeros: {4} before, '
-                       '{5} after'.format(size, kernel_size, stride, count, -starts[0], starts[-1] + kernel_size - size), fontsize=10,
-                       loc='left')
+        title = ('SAME, {0} pixels, kernel {1}, stride {2}: ceil({0} / {2}) = {3} outputs; zeros: {4} before, {5} after'
+                 .format(size, kernel_size, stride, count, -starts[0], starts[-1] + kernel_size - size))
+        axis.set_title(title, fontsize=10, loc='left')
         axis.set(xlim=(-1.2, 8.2), ylim=(-1.3, 1.05))
         axis.axis('off')
     figure.subplots_adjust(left=0.02, right=0.98, top=0.92, bottom=0.02, hspace=0.3)
@@ -264,7 +264,8 @@ def plot_results(run, trained):
     convolutions = [name for name in layers if getattr(trained.weights.get(name + '/weights'), 'ndim', 0) == 4]
     if convolutions:
         weights = convolutions[0] + '/weights'
-        plots['learned_kernels'] = plot_kernels(convolutions[0], trained.initial_weights[weights], trained.weights[weights])
+        plots['learned_kernels'] = plot_kernels(convolutions[0], trained.initial_weights[weights],
+                                                trained.weights[weights])
         plots['activations'] = plot_activations(test.images[0], trained.weights[weights],
                                                 {name: trained.activations[name] for name in convolutions})
     summary = tf.Summary()

@@ -3,7 +3,6 @@ import collections
 import contextlib
 import glob
 import os
-import shutil
 
 import utils
 from support import cli
@@ -15,17 +14,19 @@ def run_folders(output_dir, name):
     """Returns the three folders of the run `name`, relative to the working directory if that is possible.
 
     TensorFlow takes the path of a checkpoint for a pattern. Of a relative one, it does not see the folders above.
+    Raises UserError for patterns that remain, and for a name that TensorFlow cannot encode.
     """
     with contextlib.suppress(ValueError):  # on Windows, to another drive
         output_dir = os.path.relpath(output_dir)
-    return Folders(*[os.path.join(output_dir, kind, name) for kind in Folders._fields])
-
-
-def refuse_patterns(folder):
-    """Raises UserError if TensorFlow would take the path of a folder for a pattern."""
-    if glob.escape(folder) != folder or (os.sep != '\\' and '\\' in folder):
+    pattern = glob.escape(output_dir) != output_dir or (os.sep == '/' and '\\' in output_dir)
+    if pattern and name != cli.FILTERS:
         raise utils.UserError('{}: TensorFlow cannot read checkpoints in a folder with [, *, ? or \\ in its name; give '
-                              'another --output-dir, or start from within that folder'.format(folder))
+                              'another --output-dir, or start from within that folder'.format(output_dir))
+    try:
+        output_dir.encode()
+    except UnicodeEncodeError:
+        raise utils.UserError('{}: TensorFlow needs names in UTF-8; set PYTHONUTF8=1'.format(output_dir))
+    return Folders(*[os.path.join(output_dir, kind, name) for kind in Folders._fields])
 
 
 def make(folders):
@@ -51,7 +52,7 @@ def move_aside(folders):
         number += 1
     for folder in filter(os.path.lexists, folders):
         with write_errors(folder):
-            shutil.move(folder, '{}.{}'.format(folder, number))
+            os.rename(folder, '{}.{}'.format(folder, number))
         print('Moved {0} to {0}.{1}'.format(folder, number))
 
 

@@ -1,5 +1,7 @@
 """The promises of a training run: it continues exactly where it stopped, with the same settings, and alone."""
 import contextlib
+import hashlib
+import itertools
 import json
 import os
 import re
@@ -23,7 +25,6 @@ def open_run(session, flags, data):
     work on the run, or it was trained with other settings.
     """
     folders = outputs.run_folders(flags.output_dir, flags.name)
-    outputs.refuse_patterns(folders.checkpoints)
     tables.print_layers()
     with checkpoints.lock(folders.checkpoints), tensorflow_errors(folders.checkpoints):
         if flags.restart:
@@ -47,17 +48,12 @@ def tensorflow_errors(folder):
         yield
     except tf.errors.OpError as error:
         kind = error.op.type if error.op is not None else ''
-        if kind in ('SaveV2', 'MergeV2Checkpoints'):
-            reason = re.search('; ([^;\n]+)', str(error))  # FILE; REASON, among much else
-            raise utils.UserError('{}: cannot be written ({})'.format(folder, reason.group(1) if reason else kind))
-        if kind in ('RestoreV2', 'Assign'):
-            raise utils.UserError('{}: the checkpoint is of a different network ({}); choose another --name'.format(
-                folder, str(error).strip().split('\n')[0]))
         if kind == 'CheckNumerics':
             raise not_finite('loss')
-        if isinstance(error, tf.errors.ResourceExhaustedError):
-            raise MemoryError
-        raise
+        if kind not in ('SaveV2', 'MergeV2Checkpoints'):
+            raise
+        reason = re.search('; ([^;\n]+)', str(error))  # FILE; REASON, among much else
+        raise utils.UserError('{}: cannot be written ({})'.format(folder, reason.group(1) if reason else kind))
 
 
 def not_finite(what):
@@ -69,16 +65,18 @@ class Run:
     """What belongs to a run beside the values of the variables: its settings, and the history of its epochs."""
 
     def __init__(self, session, flags, data, folders):
-        self.folders, self.prefix = folders, os.path.join(folders.checkpoints, 'model.ckpt')
-        self._session, self._flags, self._test = session, flags, data.test
-        self._settings = dict({name: getattr(flags, name) for name in SETTINGS}, dataset=utils.fingerprint(data),
-                              bf16=flags.bf16 and devices.can_use_bfloat16(), layers=results.layer_kinds())
+        self.folders, self._session, self._flags, self._test = folders, session, flags, data.test
+        self._settings = dict({name: getattr(flags, name) for name in SETTINGS}, dataset=fingerprint(data),
+                              bf16=flags.bf16 and devices.can_use_bfloat16())
         self.checkpoint, saved = checkpoints.newest_intact(folders.checkpoints)
         self.history = []  # {'epoch', 'loss', 'validation', 'test', 'step'} of each finished epoch
         if self.checkpoint:
-            refuse_other_settings(self.checkpoint, saved['settings'], self._settings)
+            refuse_differences(self.checkpoint, saved['settings'], self._settings)
+            refuse_other_network(self.checkpoint, saved)
             self.history = saved['history']
             print('Continuing from {}\n'.format(tables.relative(self.checkpoint)))
+            if saved['settings']['learning_rate'] != flags.learning_rate:
+                print('The learning rate was {learning_rate} up to here.\n'.format(**saved['settings']))
         self.epochs_before = len(self.history)  # in earlier processes
         tables.print_history(self.history)
 
@@ -90,39 +88,56 @@ class Run:
             value = tf.Summary.Value(tag='accuracy/' + name, simple_value=row[name])
             writer.add_summary(tf.Summary(value=[value]), row['step'])
         writer.flush()  # before the checkpoint counts, which it does as soon as its JSON is there
-        self.checkpoint = saver.save(self._session, self.prefix, row['step'])
+        prefix = os.path.join(self.folders.checkpoints, 'model.ckpt')
+        self.checkpoint = saver.save(self._session, prefix, row['step'])
         self.history.append(row)
-        state = {'settings': self._settings, 'history': self.history}
+        state = {'settings': self._settings, 'network': network(), 'history': self.history}
         outputs.write_whole(self.checkpoint + '.json', json.dumps(state, indent=1, sort_keys=True).encode())
         checkpoints.remove_older(self.folders.checkpoints)
         tables.print_epoch(row)  # after saving, for whoever reads the output may be gone
 
     def report(self, writer, images, logits):
         """Draws the figures, writes the page, and says where everything is. images: the placeholder."""
-        found = results.compute(self._session, devices.session_config(self._flags), images, logits, self._test)
-        writer.add_summary(figures.plot_results(self, found), self.history[-1]['step'])
-        tables.print_results(self, self._flags, pages.write_network_page(self, found))
+        trained = results.compute(self._session, devices.session_config(self._flags), images, logits, self._test)
+        writer.add_summary(figures.plot_results(self, trained), self.history[-1]['step'])
+        tables.print_results(self, self._flags, pages.write_network_page(self, trained))
 
 
-def refuse_other_settings(path, saved, now):
-    """Raises UserError, with all differences, unless the settings are equal but for the learning rate."""
-    words = {'dataset': 'dataset', 'layers': 'layers', 'bf16': 'bfloat16 in use:'}
-    different = ['{} {} (now {})'.format(words.get(name, '--' + name.replace('_', '-')), saved[name], value)
-                 for name, value in now.items() if name != 'learning_rate' and saved.get(name, value) != value]
+# ---- Settings ----
+
+def network():
+    """The type of each layer and the shape of each variable of the network in the default graph, by name."""
+    shapes = {name: variable.shape.as_list() for name, variable in results.weights().items()}
+    return dict({'layer ' + name: kind for name, kind in results.kinds().items()}, **shapes)
+
+
+def fingerprint(datasets):
+    """Twelve characters that depend on every pixel and every label."""
+    sha256 = hashlib.sha256()
+    for array in itertools.chain(*datasets):
+        sha256.update(array)
+    return sha256.hexdigest()[:12]
+
+
+def refuse_differences(path, saved, now):
+    """Raises UserError, with all differences, unless the two dictionaries are equal but for the learning rate."""
+    different = ['{} {} (now {})'.format('--' + name.replace('_', '-') if name in SETTINGS else name,
+                                         saved.get(name, 'missing'), now.get(name, 'missing'))
+                 for name in sorted(set(saved).union(now) - {'learning_rate'}) if saved.get(name) != now.get(name)]
     if different:
         raise utils.UserError('{}: trained with {}; give the same, or another --name, or --restart'.format(
             path, ', '.join(different)))
-    if saved.get('learning_rate') != now['learning_rate']:
-        print('The learning rate was {learning_rate} up to here.\n'.format(**saved))
 
 
-@contextlib.contextmanager
+def refuse_other_network(path, saved):
+    """Raises UserError if what the JSON of a checkpoint has is of another network than that in the default graph."""
+    refuse_differences(path, saved.get('network', network()), network())  # an earlier version did not save it
+
+
 def trained_checkpoint(flags):
-    """Yields the newest intact checkpoint of the run flags.name and its settings. Raises UserError without one."""
+    """Returns the newest intact checkpoint of the run flags.name and what its JSON has, or raises UserError."""
     folder = outputs.run_folders(flags.output_dir, flags.name).checkpoints
-    outputs.refuse_patterns(folder)
     path, saved = checkpoints.newest_intact(folder)
     if path is None:
         raise utils.UserError('{}: expected a checkpoint, found none; train first, without --predict'.format(folder))
-    with tensorflow_errors(folder):
-        yield path, saved['settings']
+    return path, saved

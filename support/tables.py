@@ -83,8 +83,9 @@ def print_kernels(matrices, tensors):
 
 def print_output_sizes(name, kernel_shape, picture_shape):
     """Prints the sizes that TensorFlow infers for strides 1 to 3, beside the formula."""
-    print('\nOutput size, height x width, for a kernel of k x k pixels (here {}: {})\n  {:8}{:26}{}'.format(
-        name, results.shape_text(kernel_shape), 'stride', 'SAME: ceil(in / stride)', 'VALID: ceil((in - k + 1) / stride)'))
+    print('\nOutput size, height x width, for a kernel of k x k pixels (here {}: {})'.format(
+        name, results.shape_text(kernel_shape)))
+    print('  stride  {:26}{}'.format('SAME: ceil(in / stride)', 'VALID: ceil((in - k + 1) / stride)'))
     with tf.Graph().as_default():
         images = tf.placeholder(tf.float32, (1,) + picture_shape + (1,))
         for stride in 1, 2, 3:
@@ -102,13 +103,14 @@ def print_output_sizes(name, kernel_shape, picture_shape):
 def print_filters(folders, page, path, picture_shape, matrices, tensors, example):
     """Prints what the kernels did, where everything is, and what to try next.
 
-    page: the path of the page; path: of the picture; tensors {'grey', 'rgb', ...} of {name: output}; example: the name of a kernel.
+    page: the path of the page; path: of the picture; tensors {'grey', 'rgb', ...} of {name: output}; example: the name
+    of a kernel.
     """
     print_megapixels(path, *picture_shape[:2])
     print_kernels(matrices, tensors)
     print_output_sizes(example, matrices[example].shape, picture_shape[:2])
     print('\nFigures      {}\nPage         open {} in a browser\nTensorBoard  tensorboard --logdir {}'.format(
-        relative(folders.figures), relative(page), relative(folders.graphs)))
+        *map(relative, (folders.figures, page, folders.graphs))))
     print('Try next     ' + (
         'learn the kernels: python 07_convnet_mnist.py --epochs 1' if example == 'custom' else
         'a kernel of your own: python 07_basic_filters.py --custom-kernel "0 1 0; 1 -4 1; 0 1 0"'), flush=True)
@@ -124,9 +126,10 @@ def print_layers():
         variables = [each for each in results.weights().values() if each.op.name.startswith(name + '/')]
         parameters = sum(variable.shape.num_elements() for variable in variables)
         total += parameters
-        print('{:16}{:>16}{:>20}{:>12,}'.format(name, results.shape_text(output.shape.as_list()[1:]), ''.join(
-            results.shape_text(variable.shape.as_list()) for variable in variables if variable.op.name.endswith('weights')),
-            parameters))
+        shapes = [results.shape_text(variable.shape.as_list()) for variable in variables
+                  if variable.op.name.endswith('weights')]
+        print('{:16}{:>16}{:>20}{:>12,}'.format(name, results.shape_text(output.shape.as_list()[1:]), ''.join(shapes),
+                                                parameters))
     print('{:52}{:>12,}\n'.format('in all', total))
 
 
