@@ -61,7 +61,7 @@ def fully_connected(inputs, units, name, initializer, activation=tf.identity):
 def dropout(inputs, keep_prob, seed):
     """Sets values to 0 with probability 1 - keep_prob, and divides the others by keep_prob: works against overfitting.
 
-    tf.nn.dropout restarts its random numbers in every session. This mask depends on the seed and the step alone, so that
+    tf.nn.dropout restarts its random numbers in each session. This mask depends on the seed and the step alone, so that
     training can be continued as if it had never stopped.
     """
     with tf.name_scope('dropout'):

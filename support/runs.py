@@ -1,13 +1,12 @@
 """The promises of a training run: it continues exactly where it stopped, with the same settings, and alone."""
 import contextlib
+import errno
 import hashlib
 import itertools
 import json
 import os
-import re
 import sys
 
-import numpy as np
 import tensorflow.compat.v1 as tf
 
 import utils
@@ -15,6 +14,7 @@ from support import checkpoints, devices, figures, outputs, pages, results, tabl
 
 SETTINGS = ['augment', 'batch_size', 'conv1', 'ema_decay', 'init_stddev', 'keep_prob', 'learning_rate', 'seed',
             'towers']
+DISK_ERRORS = [errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EIO]
 
 
 @contextlib.contextmanager
@@ -26,7 +26,7 @@ def open_run(session, flags, data):
     """
     folders = outputs.run_folders(flags.output_dir, flags.name)
     tables.print_layers()
-    with checkpoints.lock(folders.checkpoints), tensorflow_errors(folders.checkpoints):
+    with checkpoints.lock(folders.checkpoints), tensorflow_errors(flags.output_dir):
         if flags.restart:
             outputs.move_aside(folders)
         outputs.make(folders)
@@ -46,19 +46,14 @@ def tensorflow_errors(folder):
     """Turns the errors of TensorFlow that a user can correct into a UserError."""
     try:
         yield
-    except tf.errors.OpError as error:
-        kind = error.op.type if error.op is not None else ''
-        if kind == 'CheckNumerics':
-            raise not_finite('loss')
-        if kind not in ('SaveV2', 'MergeV2Checkpoints'):
-            raise
-        reason = re.search('; ([^;\n]+)', str(error))  # FILE; REASON, among much else
-        raise utils.UserError('{}: cannot be written ({})'.format(folder, reason.group(1) if reason else kind))
-
-
-def not_finite(what):
-    return utils.UserError('--learning-rate: the {} became infinite or NaN; give the same command a smaller one, with '
-                           'which it goes on from the last checkpoint'.format(what))
+    except (tf.errors.OpError, RuntimeError) as error:  # RuntimeError: of a FileWriter
+        if getattr(getattr(error, 'op', None), 'type', None) in ('CheckNumerics', 'HistogramSummary'):
+            raise utils.UserError('--learning-rate: the loss or a weight became infinite or NaN; give the same command a '
+                                  'smaller one, with which it goes on from the last checkpoint')
+        for reason in map(os.strerror, DISK_ERRORS):
+            if reason in str(error):
+                raise utils.UserError('{}: cannot be written ({})'.format(folder, reason))
+        raise
 
 
 class Run:
@@ -82,8 +77,6 @@ class Run:
 
     def save(self, saver, writer, row):
         """Saves a finished epoch, and prints its row of the table: 'epoch', 'loss', 'validation', 'test', 'step'."""
-        if not all(np.isfinite(value).all() for value in self._session.run(tf.trainable_variables())):
-            raise not_finite('weights')
         for name in 'validation', 'test':
             value = tf.Summary.Value(tag='accuracy/' + name, simple_value=row[name])
             writer.add_summary(tf.Summary(value=[value]), row['step'])
