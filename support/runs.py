@@ -48,8 +48,8 @@ def tensorflow_errors(folder):
         yield
     except (tf.errors.OpError, RuntimeError) as error:  # RuntimeError: of a FileWriter
         if getattr(getattr(error, 'op', None), 'type', None) in ('CheckNumerics', 'HistogramSummary'):
-            raise utils.UserError('--learning-rate: the loss or a weight became infinite or NaN; give the same command a '
-                                  'smaller one, with which it goes on from the last checkpoint')
+            raise utils.UserError('--learning-rate: the loss or a weight became infinite or NaN; give the same command '
+                                  'a smaller one, with which it goes on from the last checkpoint')
         for reason in map(os.strerror, DISK_ERRORS):
             if reason in str(error):
                 raise utils.UserError('{}: cannot be written ({})'.format(folder, reason))
@@ -80,9 +80,9 @@ class Run:
         for name in 'validation', 'test':
             value = tf.Summary.Value(tag='accuracy/' + name, simple_value=row[name])
             writer.add_summary(tf.Summary(value=[value]), row['step'])
-        writer.flush()  # before the checkpoint counts, which it does as soon as its JSON is there
         prefix = os.path.join(self.folders.checkpoints, 'model.ckpt')
         self.checkpoint = saver.save(self._session, prefix, row['step'])
+        writer.flush()  # before the checkpoint counts, which it does as soon as its JSON is there
         self.history.append(row)
         state = {'settings': self._settings, 'network': network(), 'history': self.history}
         outputs.write_whole(self.checkpoint + '.json', json.dumps(state, indent=1, sort_keys=True).encode())
