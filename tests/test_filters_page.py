@@ -4,7 +4,6 @@ import io
 import os
 import pathlib
 import re
-import time
 
 import numpy as np
 import pytest
@@ -40,9 +39,18 @@ def folder(lesson1, tmp_path_factory):
 def page(browser, folder):
     browser.set_window_size(1400, 1200)
     browser.file_detector = UselessFileDetector()  # the browser runs on this machine
-    browser.get((folder / 'basic_filters.html').as_uri())
+    open_page(browser, folder / 'basic_filters.html')
     WebDriverWait(browser, 20).until(lambda driver: driver.execute_script('return output'))
     return browser
+
+
+def open_page(browser, path):
+    """In Firefox without the rule that only the page's own script runs, for the tests look at it by scripts within."""
+    if browser.capabilities['browserName'] == 'firefox':
+        content = path.read_text(encoding='utf-8')
+        path = path.with_name('any_script_' + path.name)
+        path.write_text(re.sub("script-src '[^']*'", "script-src 'unsafe-inline'", content), encoding='utf-8')
+    browser.get(path.as_uri())
 
 
 def replace(page, element, keys):
@@ -292,15 +300,12 @@ def test_a_finger_that_scrolls_chooses_and_changes_nothing(page):
     assert page.execute_script('return matrix[0][0]') == pytest.approx(1)
 
 
-def test_enter_fixes_the_pixel_and_the_address_keeps_that(page):
+def test_enter_fixes_the_pixel(page):
     canvas = page.find_element(By.ID, 'picture')
     place = chosen_pixel(page)
     canvas.send_keys(Keys.SHIFT, Keys.ARROW_RIGHT, Keys.NULL)
     assert chosen_pixel(page) == [place[0], place[1] + 10]
     canvas.send_keys(Keys.ARROW_LEFT, Keys.ENTER)
-    time.sleep(0.5)  # the address follows a moment later
-    page.refresh()
-    WebDriverWait(page, 20).until(lambda driver: driver.execute_script('return output'))
     ActionChains(page).move_to_element_with_offset(page.find_element(By.ID, 'picture'), 20, 20).perform()
     assert chosen_pixel(page) == [place[0], place[1] + 9] and page.find_element(By.ID, 'kept').is_displayed()
     for release in [lambda: page.find_element(By.ID, 'picture').send_keys(Keys.ENTER),
@@ -395,16 +400,7 @@ def test_a_click_on_a_weight_with_an_unsteady_hand_changes_nothing(page):
     assert page.execute_script("return at('kernels').value") == 'identity'
 
 
-def test_the_address_is_not_told_of_every_movement(page):
-    """Safari throws an error after a hundred changes in half a minute."""
-    page.execute_script("""window.changes = 0; const replace = history.replaceState.bind(history);
-        history.replaceState = (...state) => { changes++; replace(...state); };
-        for (let i = 0; i < 300; i++) choosePixel(10, i % 90)""")
-    time.sleep(0.6)
-    assert page.execute_script('return changes') == 1
-
-
-# ---- Motion, guide, address ----
+# ---- Motion, guide, reset ----
 
 def test_play_slides_the_kernel_and_fills_the_output(page):
     choose(page, 'kernels', 'edge')
@@ -510,34 +506,20 @@ def test_the_guide_checks_its_question_and_stays_closed(page):
     assert text(page, 'guideText').endswith('so vertical edges vanish; the rows do not.')
     page.find_element(By.ID, 'guideClose').click()
     assert page.switch_to.active_element == page.find_element(By.ID, 'guideOpen')
-    time.sleep(0.5)  # the address follows a moment later
-    page.refresh()
-    WebDriverWait(page, 20).until(lambda driver: driver.execute_script('return output'))
     assert not page.find_element(By.ID, 'guide').is_displayed()
 
 
-def test_the_address_has_the_state_and_reset_brings_everything_back(page, folder):
+def test_reset_brings_everything_back(page):
     before = page.execute_script('return Array.from(output.array)')
-    page.execute_script('setMatrix([[1, 0, -1.5]], "your own")')
-    choose(page, 'stride', '2')
-    choose(page, 'colours', 'RGB')
-    choose(page, 'padding', 'VALID')
-    page.execute_script('choosePixel(10, 20)')
-    time.sleep(0.5)
-    address, wanted, place = page.current_url, output(page), chosen_pixel(page)
-    page.get('about:blank')
-    page.get(address)
-    WebDriverWait(page, 20).until(lambda driver: driver.execute_script('return output'))
-    np.testing.assert_array_equal(output(page), wanted)
-    assert chosen_pixel(page) == place
+    page.execute_script('setMatrix([[1, 0, -1.5]], "your own"); window.isOld = true')
+    for name, value in ('stride', '2'), ('colours', 'RGB'), ('padding', 'VALID'):
+        choose(page, name, value)
+    page.find_element(By.ID, 'wrong').click()
     page.find_element(By.ID, 'reset').click()
-    WebDriverWait(page, 20).until(lambda _: text(page, 'sum') != '-0.5')
+    WebDriverWait(page, 20).until(lambda driver: driver.execute_script('return !window.isOld && output'))
     assert page.execute_script('return Array.from(output.array)') == before
-    for state in 'no state of this page', '%7B%22matrix%22%3A5%7D', address.split('#')[1]:  # pasted over the old one
-        page.get(address.split('#')[0] + '#' + state)
-        WebDriverWait(page, 20).until(lambda _: (text(page, 'sum') == '-0.5') == (state in address))
-    page.refresh()
-    WebDriverWait(page, 20).until(lambda driver: driver.execute_script('return output'))
+    assert page.execute_script("return ['stride', 'colours', 'padding', 'wrong'].map(id => at(id).value)") == [
+        '1', 'grey', 'SAME', 'on'] and not page.find_element(By.ID, 'wrong').is_selected()
 
 
 @pytest.mark.parametrize('width, height', [(1366, 768), (360, 740), (2560, 1440)])
@@ -570,6 +552,23 @@ def test_a_picture_of_one_s_own(page, lesson1, tmp_path):
     WebDriverWait(page, 20).until(lambda _: '--image "dropped.png"' in text(page, 'command'))
     choose(page, 'kernels', 'edge')
     assert output(page)[1:-1, 1:-1] == pytest.approx(0, abs=1e-5)  # the page still works
+
+
+def test_a_file_s_name_is_text(browser, folder, tmp_path):
+    """Not HTML; and if it became that, the browser would not run what is not the page's own script."""
+    content = (folder / 'basic_filters.html').read_text(encoding='utf-8')
+    assert "script-src 'sha256-" in content and content.count('script-src') == 1
+    browser.get((folder / 'basic_filters.html').as_uri())
+    WebDriverWait(browser, 20).until(lambda driver: text(driver, 'where'))
+    title, name = browser.title, "<img src=x onerror=document.title='x'>.png"
+    Image.new('RGB', (30, 20)).save(str(tmp_path / name))
+    browser.find_element(By.ID, 'file').send_keys(str(tmp_path / name))
+    WebDriverWait(browser, 20).until(lambda _: '20 high, 30 wide' in text(browser, 'pictureSize'))
+    assert name in text(browser, 'command')
+    (tmp_path / ('none ' + name)).write_text('no picture')
+    browser.find_element(By.ID, 'file').send_keys(str(tmp_path / ('none ' + name)))
+    WebDriverWait(browser, 20).until(lambda _: 'none ' + name in text(browser, 'fileError'))
+    assert browser.title == title
 
 
 def test_the_page_in_docs_is_today_s(folder):

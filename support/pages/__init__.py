@@ -1,5 +1,6 @@
 """One page for each lesson: a single HTML file that needs no server and no network."""
 import base64
+import hashlib
 import io
 import itertools
 import json
@@ -142,9 +143,14 @@ def data_url(image):
 
 
 def render(template, data):
-    """Returns a template as bytes, with its style, its script, and the data as JSON that cannot end the script."""
+    """Returns a template as bytes, with its style, its script, and the data as JSON that cannot end the script.
+
+    No other script runs: the browser compares its hash with that of the page's own.
+    """
     html = read('page.html').replace('<!--BODY-->', read(template)).replace('/*STYLE*/', read('style.css'))
-    html = html.replace('/*SCRIPT*/', ''.join(read(name) for name in SCRIPTS[template]))
+    code = ''.join(read(name) for name in SCRIPTS[template])
+    code_hash = base64.b64encode(hashlib.sha256(code.encode('utf-8')).digest()).decode()
+    html = html.replace('/*HASH*/', code_hash).replace('/*SCRIPT*/', code)
     text = json.dumps(data)
     for character in '<>&':
         text = text.replace(character, '\\u{:04x}'.format(ord(character)))

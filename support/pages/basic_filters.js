@@ -125,7 +125,6 @@ function choosePixel(row, column) {
     wrong ? `Red, green and blue become ${sums.join(' + ')} = ${sumOf(parts.map(part => part.sum)).toFixed(6)}.` :
       `Red becomes ${sums[0]}, green ${sums[1]}, blue ${sums[2]}.`;
   showGuide();
-  keepState();
 }
 
 // Frames a place, and draws it with what lies around it, enlarged.

@@ -131,13 +131,13 @@ let isKept = false;  // after a click, until the next one, so that the mouse can
 function keep(isOn) {
   isKept = isOn;
   at('kept').hidden = !isOn;
-  keepState();
 }
 at('kept').onclick = () => {
   keep(false);
   document.querySelector('.framed canvas').focus({preventScroll: true});  // the button is gone
 };
 window.addEventListener('keydown', ({key}) => key === 'Escape' && keep(false));
+at('reset').onclick = () => location.reload();
 const MOVES = {ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1]};
 
 // Calls point(y, x) with places in the canvas, and move(rows, columns, channels). Where a click keeps nothing, one can
@@ -179,46 +179,15 @@ function oneTabStop(group, current = 0) {
   };
 }
 
-// ---- The state is in the address, so that it can be sent ----
-
-let nextAddress;  // a moment later, for browsers refuse to be told of every movement of the mouse
-
-function keepInAddress(stateNow) {
-  clearTimeout(nextAddress);
-  nextAddress = setTimeout(() =>
-    history.replaceState(null, '', '#' + encodeURIComponent(JSON.stringify(stateNow()))), 300);
-}
-
-function stateInAddress() {
-  try {
-    return JSON.parse(decodeURIComponent(location.hash.slice(1))) ?? {};
-  } catch (error) {
-    return {};  // none, or not one of this page
-  }
-}
-
-// Begins with the state in the address, now and whenever another one is pasted there.
-function startFromAddress(start) {
-  window.onhashchange = () => {
-    try {
-      start(stateInAddress());
-    } catch (error) {
-      start({});  // the address was cut, or written by hand
-    }
-  };
-  window.onhashchange();
-}
-
 // ---- The guide ----
 
 const isStill = () => matchMedia('(prefers-reduced-motion: reduce)').matches;
 
 // steps: [id, text, answer]: what each highlights and says, and, if it asks for something, a function that answers when
 // that is done. Returns a function that shows step n, or, without n, checks again what is asked; it returns the step.
-function guideThrough(steps, changed) {
+function guideThrough(steps) {
   let number = steps.length;  // closed
   function show(step) {
-    const isNew = step !== undefined && step !== number;
     number = step ?? number;
     document.querySelectorAll('.shown').forEach(each => each.classList.remove('shown'));
     at('guide').hidden = number >= steps.length;
@@ -229,7 +198,6 @@ function guideThrough(steps, changed) {
       at('guideNext').hidden = number === steps.length - 1;
       at('guideBack').disabled = number === 0;
     }
-    if (isNew) changed();
     return number;
   }
   function move(by) {

@@ -199,7 +199,6 @@ function explain() {
     button.ariaPressed = name === LAST && Number(button.dataset.digit) === channel;
   enlargeChannel(chosen);
   showLines(inputs);
-  keepState();
 }
 
 const activationOf = (name, sum, value) => name === LAST ? `the logit is ${value}` :

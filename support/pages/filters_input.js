@@ -141,38 +141,7 @@ function judgeEdgeFinder(rows) {
   return ' Yes: every column sums to 0, so vertical edges vanish; the rows do not.';
 }
 
-const showGuide = guideThrough(GUIDE, () => keepState());
-
-// ---- The state is in the address, so that it can be sent ----
-
-let isReady = false;
-
-function keepState() {
-  if (isReady) keepInAddress(stateNow);
-}
-
-function stateNow() {
-  const name = at('kernels').value, state = {name, matrix: name === 'your own' ? matrix : undefined, centre};
-  state.isKept = isKept || undefined;
-  state.guide = showGuide();
-  for (const id of ['stride', 'padding', 'colours']) state[id] = at(id).value;
-  for (const id of ['flip', 'wrong']) state[id] = at(id).checked || undefined;
-  return state;
-}
-
-function start(state) {
-  isReady = false;
-  at('stride').value = state.stride ?? data.stride;
-  at('padding').value = state.padding ?? data.padding;
-  at('colours').value = state.colours ?? 'grey';
-  for (const id of ['flip', 'wrong']) at(id).checked = Boolean(state[id]);
-  centre = state.centre ?? centre;
-  setMatrix(state.matrix ?? allKernels[state.name] ?? allKernels[first], state.matrix ? 'your own' :
-    state.name in allKernels ? state.name : first);
-  showGuide(state.guide ?? 0);
-  isReady = true;
-  keep(Boolean(state.isKept));
-}
+const showGuide = guideThrough(GUIDE);
 
 // ---- The start ----
 
@@ -181,12 +150,9 @@ at('rows').innerHTML = at('columns').innerHTML = range(7).map(i => `<option>${i 
 at('kernels').innerHTML = [...Object.keys(allKernels), 'your own'].map(name => `<option>${name}</option>`).join('');
 const first = Object.keys(data.custom)[0] ?? ('left_sobel' in allKernels ? 'left_sobel' : Object.keys(allKernels)[0]);
 const image = Object.assign(new Image(), {src: data.image});
-const showLesson = () => setPicture(image, data.image_name);
-image.decode().then(showLesson).then(() => startFromAddress(start));
-at('reset').onclick = async () => {
-  own = undefined;
-  at('speed').value = 3;
-  at('file').value = at('fileError').textContent = '';
-  await showLesson();
-  start({guide: showGuide() < GUIDE.length ? 0 : GUIDE.length});  // closed, it does not come back
-};
+at('stride').value = data.stride;
+at('padding').value = data.padding;
+image.decode().then(() => setPicture(image, data.image_name)).then(() => {
+  setMatrix(allKernels[first], first);
+  showGuide(0);
+});

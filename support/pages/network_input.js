@@ -63,15 +63,14 @@ function clear() {
   isTestDigit = false;
 }
 
-// Shows images of 28 x 28 pixels, 0 to 255, in the field for drawing; the first stroke replaces a test digit.
-function paint(images, name) {
+// Shows a test digit in the field for drawing, until the first stroke, and reads it.
+function readTestDigit(bytes, name) {
   clear();
-  const small = document.createElement('canvas'), side = 280 / images.length;
-  images.forEach((pixels, i) => {
-    draw(small, values(28, 28, 1, (y, x) => 1 - pixels[28 * y + x] / 255));
-    drawing.drawImage(small, i * side, 140 - side / 2, side, side);
-  });
-  isTestDigit = name !== DRAWN;
+  const small = document.createElement('canvas');
+  draw(small, values(28, 28, 1, (y, x) => 1 - bytes[28 * y + x] / 255));
+  drawing.drawImage(small, 0, 0, 280, 280);
+  isTestDigit = true;
+  read([bytes], name);
 }
 
 function stroke(event) {
@@ -104,7 +103,6 @@ function showNothing(answer) {
   shown = '';  // nothing is explained
   at('guideNext').disabled = true;
   at('answer').textContent = answer;
-  keepState();
 }
 
 at('drawing').onpointerdown = event => {
@@ -126,16 +124,14 @@ at('clear').onclick = () => {
   showNothing('Draw a digit, or choose one.');
 };
 
-const nameOf = ({label}) => `Test digit, ${label === 8 ? 'an' : 'a'} ${label}`;
-
 function addDigit(group, {pixels, label}, caption) {
-  const name = nameOf({label}), bytes = bytesOf(pixels), button = document.createElement('button');
+  const name = `Test digit, ${label === 8 ? 'an' : 'a'} ${label}`, bytes = bytesOf(pixels);
+  const button = document.createElement('button');
   Object.assign(button, {className: 'digit', value: pixels, ariaLabel: name + (caption && `: ${caption}`)});
   button.append(document.createElement('canvas'), caption);
   draw(button.firstChild, values(28, 28, 1, (y, x) => 1 - bytes[28 * y + x] / 255));
   button.onclick = () => {
-    paint([bytes], name);
-    read([bytes], name);
+    readTestDigit(bytes, name);
     at('answer').scrollIntoView({block: 'nearest'});  // it can be out of sight on a phone
   };
   at(group).append(button);
@@ -149,7 +145,7 @@ const mistakes = data.mistakes.map(digit => {  // as they are with weights of 8 
 for (const {digit, read} of mistakes) addDigit('mistakes', digit, `${digit.label}\u2192${read}`);
 for (const id of ['digits', 'mistakes']) oneTabStop(at(id));
 
-// ---- The guide, and the state in the address ----
+// ---- The guide, and the start ----
 
 const GUIDE = [
   ['drawing', 'Draw a digit: your network reads it at once. Each small picture below is one channel of a ' +
@@ -166,25 +162,9 @@ const GUIDE = [
   ['drawing', 'Now you: draw or find a digit of which the network is unsure, with a probability below 0.9.',
     () => shown && isUnsure() && ' Done: it is unsure.']];
 const isUnsure = () => Math.max(...softmaxOf([...network[LAST].array]).probabilities) < 0.9;
-const showGuide = guideThrough(GUIDE, () => keepState());
+const showGuide = guideThrough(GUIDE);
 
-function keepState() {
-  keepInAddress(() => ({shown, chosen, guide: showGuide(), isKept: isKept || undefined,
-    handCoded: at('handCoded').checked || undefined, pixels: shown && images.map(textOf)}));
-}
-
-function start(state) {
-  const digits = [state.pixels || data.digits[0].pixels].flat().map(bytesOf);
-  paint(digits, state.shown);
-  chosen = null;
-  keep(Boolean(state.isKept));
-  read(digits, state.shown || nameOf(data.digits[0]));
-  compare(Boolean(state.handCoded));
-  const {name, y, x, channel} = state.chosen?.name in network ? state.chosen : strongestOf(data.order[0]);
-  choose(name, y, x, channel);
-  showGuide(state.guide ?? 0);
-  if (state.shown === '') at('clear').click();
-}
-
-at('reset').onclick = () => start({guide: showGuide() < GUIDE.length ? 0 : GUIDE.length});  // closed, it stays so
-startFromAddress(start);
+document.querySelector('.digit').onclick();
+compare(false);
+choose(...Object.values(strongestOf(data.order[0])));
+showGuide(0);
