@@ -186,7 +186,7 @@ def train(flags, data, build=build_network, target=''):
         session.run(tf.global_variables_initializer())
         if run.checkpoint:
             saver.restore(session, run.checkpoint)
-        step = session.run(tf.train.get_global_step())  # training steps so far
+        step = int(session.run(tf.train.get_global_step()))  # training steps so far
         writer = tf.summary.FileWriter(run.folders.graphs, session.graph, filename_suffix='.{}'.format(step))
         writer.add_session_log(tf.SessionLog(status=tf.SessionLog.START), step + 1)  # TensorBoard forgets later steps
         steps_per_epoch = math.ceil(len(data.train.labels) / flags.batch_size)  # the last batch may be smaller
@@ -201,7 +201,7 @@ def train(flags, data, build=build_network, target=''):
                 loss_sum += float(loss_value) * len(label_batch)
                 if step % 10 == 0:
                     writer.add_summary(summary, step)
-            row = {'epoch': epoch, 'step': int(step), 'loss': loss_sum / len(data.train.labels)}
+            row = {'epoch': epoch, 'step': step, 'loss': loss_sum / len(data.train.labels)}
             with averaged_weights(session, ema):
                 row.update(validation=accuracy(session, correct, images, labels, data.validation),
                            test=accuracy(session, correct, images, labels, data.test))
@@ -227,10 +227,10 @@ def predict(flags):
     images = tf.placeholder(tf.uint8, [None, IMAGE_SIZE, IMAGE_SIZE])
     probabilities = tf.nn.softmax(inference(images, keep_prob=1.0, conv1_kind=saved['settings']['conv1']))
     runs.refuse_other_network(checkpoint, saved)
-    ema = tf.train.ExponentialMovingAverage(0)  # for the names of the averages alone: its decay does not matter
+    averages = tf.train.ExponentialMovingAverage(0).variables_to_restore()  # only names: the decay does not matter
     with digits.read_pictures(flags.predict, IMAGE_SIZE) as (names, pictures), \
             tf.Session(config=devices.session_config(flags)) as session:
-        tf.train.Saver(ema.variables_to_restore()).restore(session, checkpoint)
+        tf.train.Saver(averages).restore(session, checkpoint)  # the average of a weight into the weight
         probability_values = session.run(probabilities, feed_dict={images: pictures})
         path = figures.plot_predictions(flags, names, pictures, probability_values)
         tables.print_predictions(names, probability_values, path)

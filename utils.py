@@ -1,14 +1,9 @@
 """What the lessons do with data: MNIST, pictures, augmentation, batches."""
 import collections
 import concurrent.futures
-import contextlib
-import functools
 import gzip
-import hashlib
 import math
-import operator
 import os
-import struct
 import warnings
 import zlib
 
@@ -18,11 +13,6 @@ from PIL import Image, ImageOps
 HERE = os.path.dirname(os.path.abspath(__file__))
 CHIHUAHUA = os.path.join(HERE, 'data', 'chihuahua.jpg')
 MNIST_DIR = os.path.join(HERE, 'data', 'mnist')
-MNIST_SHA256 = {  # of what the files in data/mnist unpack to
-    'train-images-idx3-ubyte.gz': 'ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db',
-    'train-labels-idx1-ubyte.gz': '65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5',
-    't10k-images-idx3-ubyte.gz': '0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7',
-    't10k-labels-idx1-ubyte.gz': 'ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2'}
 
 Dataset = collections.namedtuple('Dataset', 'images labels')  # uint8 [n, height, width] and uint8 [n]
 Datasets = collections.namedtuple('Datasets', 'train validation test')
@@ -39,7 +29,7 @@ def read_mnist(directory, image_size=28):
 
     Returns Datasets(train, validation, test), each a Dataset of uint8 images [n, image_size, image_size], 0 to 255, and
     uint8 labels [n], 0 to 9. The first twelfth of the training file (MNIST: 5,000) is the validation set, as in
-    TensorFlow's own tutorials. Raises UserError for files that are missing or damaged (data/mnist: see MNIST_SHA256).
+    TensorFlow's own tutorials. Raises UserError for files that are missing or damaged.
     """
     train, test = [read_images_and_labels(directory, name, image_size) for name in ('train', 't10k')]
     validation_size = len(train.labels) // 12
@@ -122,22 +112,38 @@ def read_image(path, smallest=(1, 1), most_pixels=math.inf):
     white, and 16 bits keep their precision. With more than most_pixels it is made smaller. Raises UserError for
     anything else, and below the smallest (height, width).
     """
-    with picture_errors(path):
-        image = open_picture(path, most_pixels)
-        if image.height < smallest[0] or image.width < smallest[1]:
-            raise UserError('{}: {} x {} pixels are too few for a kernel of {} x {}; use --padding SAME'.format(
-                path, image.height, image.width, *smallest))
-        if image.mode[0] in 'IF':  # 16 or 32 bits per pixel, which convert() would clip at 255
-            grey = np.nan_to_num(np.asarray(image, np.float32))
-            grey /= 65535 if image.mode[0] == 'I' else 1 if grey.max() <= 1 else 255
-            grey = np.asarray(shrunk(Image.fromarray(grey), most_pixels))
-            return np.repeat(np.clip(grey, 0, 1)[:, :, np.newaxis], 3, axis=2)
+    image = open_picture(path, most_pixels)
+    if image.mode[0] in 'IF':  # 16 or 32 bits per pixel, which convert() would clip at 255
+        grey = np.nan_to_num(np.asarray(image, np.float32))
+        grey /= 65535 if image.mode[0] == 'I' else 1 if grey.max() <= 1 else 255
+        picture = np.asarray(shrunk(Image.fromarray(grey), most_pixels))
+        picture = np.repeat(np.clip(picture, 0, 1)[:, :, np.newaxis], 3, axis=2)
+    else:
         if image.mode in ('RGBA', 'LA', 'PA', 'RGBa', 'La') or 'transparency' in image.info:
             image = image.convert('RGBA')
             image = Image.alpha_composite(Image.new('RGBA', image.size, 'white'), image)
         picture = np.asarray(shrunk(image.convert('RGB'), most_pixels), np.float32)
         picture /= 255
-        return picture
+    height, width = picture.shape[:2]
+    if height < smallest[0] or width < smallest[1]:
+        raise UserError('{}: {} x {} pixels are too few for a kernel of {} x {}; use --padding SAME'.format(
+            path, height, width, *smallest))
+    return picture
+
+
+def open_picture(path, most_pixels):
+    """Returns a Pillow image, loaded, and rotated as its EXIF data say."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter('ignore')  # about harmless damage, for example in EXIF data
+            warnings.simplefilter('error', Image.DecompressionBombWarning)
+            image = Image.open(path)
+            scale = min((most_pixels / (image.width * image.height)) ** 0.5, 1)
+            image.draft(image.mode, [int(side * scale) for side in image.size])  # JPEG decodes to half, a quarter, ...
+            return ImageOps.exif_transpose(image)
+    except Exception as error:  # Pillow's readers raise many kinds for damaged files
+        reason = getattr(error, 'strerror', None) or str(error).split('\n')[0] or type(error).__name__
+        raise UserError('{}: expected a picture, such as PNG or JPEG; it cannot be read ({})'.format(path, reason))
 
 
 def shrunk(image, most_pixels):
@@ -148,48 +154,7 @@ def shrunk(image, most_pixels):
     return image.resize([max(1, int(side * scale)) for side in image.size], Image.LANCZOS, reducing_gap=3)
 
 
-# ---- Files: is each what its name says? --------------------------------------------------------
-
-@contextlib.contextmanager
-def picture_errors(path):
-    """Turns whatever goes wrong with a picture into a UserError."""
-    try:
-        yield
-    except UserError:
-        raise
-    except FileNotFoundError:
-        raise UserError('{}: expected a picture, found no such file'.format(path))
-    except Image.UnidentifiedImageError:
-        raise UserError('{}: expected a picture (PNG, JPEG, GIF, BMP, TIFF, WebP), found something else'.format(path))
-    except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
-        raise UserError('{}: expected a picture of ordinary size ({})'.format(path, str(error).split(',')[0]))
-    except Exception as error:  # Pillow's readers raise many kinds for damaged files
-        reason = getattr(error, 'strerror', None) or str(error).split('\n')[0] or type(error).__name__
-        raise UserError('{}: expected a whole picture; it cannot be read ({})'.format(path, reason))
-
-
-def open_picture(path, most_pixels):
-    """Returns a Pillow image, loaded, and rotated as its EXIF data say. Raises UserError if it is too large."""
-    with warnings.catch_warnings():
-        warnings.simplefilter('ignore')  # about harmless damage, for example in EXIF data
-        warnings.simplefilter('error', Image.DecompressionBombWarning)
-        image = Image.open(path)
-        pixels = image.width * image.height
-        if pixels > most_that_fit() and most_pixels == math.inf:
-            raise UserError('{}: {:.0f} megapixels do not fit into the memory, {:.0f} do; leave out --full-size'
-                            .format(path, pixels / 1e6, most_that_fit() / 1e6))
-        scale = min((most_pixels / pixels) ** 0.5, 1)
-        image.draft(image.mode, [int(side * scale) for side in image.size])  # JPEG decodes to half, a quarter, ...
-        return ImageOps.exif_transpose(image)
-
-
-def most_that_fit():
-    """How many pixels lesson 1 can filter at full size in this machine's memory, at about 100 bytes for each."""
-    try:
-        return max(os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') - 2e9, 1e8) / 100
-    except (AttributeError, ValueError):  # Windows does not say
-        return math.inf
-
+# ---- Files in MNIST's format ---------------------------------------------------------------------
 
 def read_images_and_labels(directory, name, image_size):
     """Reads the images and labels of 'train' or 't10k', and checks that they belong together."""
@@ -209,15 +174,11 @@ def read_images_and_labels(directory, name, image_size):
 
 def find_idx(directory, name, dimensions):
     """Some tools write train-images-idx3-ubyte, others train-images.idx3-ubyte; either may be gzipped."""
-    try:
-        files = os.listdir(directory) if os.path.lexists(directory) else []
-    except OSError as error:
-        raise UserError('{}: cannot be read ({})'.format(directory, error.strerror))
     for dot in '-.':
         for ending in '.gz', '':
-            file = '{}{}idx{}-ubyte{}'.format(name, dot, dimensions, ending)
-            if file in files:
-                return os.path.join(directory, file)
+            path = os.path.join(directory, '{}{}idx{}-ubyte{}'.format(name, dot, dimensions, ending))
+            if os.path.isfile(path):
+                return path
     raise UserError('{}: expected {}-idx{}-ubyte, plain or .gz, found no such file; see data/README.md'.format(
         directory, name, dimensions))
 
@@ -225,35 +186,20 @@ def find_idx(directory, name, dimensions):
 def read_idx(path, dimensions):
     """Reads an IDX file of unsigned bytes, plain or gzipped: uint8 with 1 or 3 dimensions.
 
-    Raises UserError for another or a damaged file. Takes little more memory than the file needs, whatever it claims.
+    Raises UserError for another or a damaged file.
     """
-    magic = bytes([0, 0, 8, dimensions])  # 8 stands for unsigned bytes
     try:
         with open(path, 'rb') as file:
-            zipped = file.read(2) == b'\x1f\x8b'
-        with (gzip.open if zipped else open)(path, 'rb') as stream:
-            header = stream.read(4 + 4 * dimensions)
-            if header[:4] != magic or len(header) < 4 + 4 * dimensions:
-                raise UserError('{}: expected an IDX file, which begins with {} and {} sizes, found {}'.format(
-                    path, magic.hex(), dimensions, header.hex() or 'an empty file'))
-            shape = struct.unpack('>{}I'.format(dimensions), header[4:])
-            size = functools.reduce(operator.mul, shape)  # not np.prod: a header may claim more than int64 holds
-            if size == 0:
-                raise UserError('{}: expected at least one image or label, found none'.format(path))
-            data = bytearray()
-            while len(data) <= size:  # one byte too many shows that the header is wrong
-                piece = stream.read(1 << 20)
-                if not piece:
-                    break
-                data += piece
-    except (OSError, EOFError, zlib.error) as error:
-        raise UserError('{}: cannot be read ({}); copy it anew'.format(path, error.args[-1]))
-    if len(data) != size:
-        raise UserError('{}: expected {:,} bytes after the header, found {}; copy it anew'.format(
-            path, size, 'more' if len(data) > size else '{:,}'.format(len(data))))
-    folder, name = os.path.split(os.path.realpath(path))
-    if folder == os.path.realpath(MNIST_DIR) and name in MNIST_SHA256:
-        found = hashlib.sha256(header + data).hexdigest()
-        if found != MNIST_SHA256[name]:
-            raise UserError('{}: expected SHA-256 {}, found {}; copy it anew'.format(path, MNIST_SHA256[name], found))
-    return np.frombuffer(data, np.uint8).reshape(shape)
+            data = file.read()
+        if data[:2] == b'\x1f\x8b':
+            data = gzip.decompress(data)
+        if data[:4] != bytes([0, 0, 8, dimensions]):  # 8 stands for unsigned bytes
+            raise ValueError('it does not begin with 00 00 08 0{}'.format(dimensions))
+        shape = np.frombuffer(data, '>u4', dimensions, offset=4)
+        array = np.frombuffer(data, np.uint8, offset=4 + 4 * dimensions).reshape(shape)
+    except (OSError, EOFError, ValueError, zlib.error) as error:
+        raise UserError('{}: expected a whole IDX file of {} dimensions ({}); copy it anew'.format(
+            path, dimensions, error.args[-1]))
+    if array.size == 0:
+        raise UserError('{}: expected at least one image or label, found none'.format(path))
+    return array

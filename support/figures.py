@@ -12,7 +12,6 @@ from matplotlib.ticker import NullLocator
 from PIL import Image
 
 import kernels
-import utils
 from support import outputs, results, script
 
 WINDOWS = []  # the figures of pyplot that new_figure made
