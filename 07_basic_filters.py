@@ -143,7 +143,7 @@ def compare_operations(images, matrix):
 
 def main(arguments=None):
     flags = cli.parse_filters_flags(__doc__, arguments)
-    picture = utils.read_image(flags.image, flags.smallest_image, flags.most_pixels)
+    picture = utils.read_image(flags.image, cli.smallest_image(flags), flags.most_pixels)
     folders = outputs.prepare_filters(flags)
     matrices = {name: kernels.KERNELS[name] for name in flags.kernels}
 

@@ -11,8 +11,6 @@ import utils
 FILTERS = 'basic_filters'  # the name of lesson 1's folders
 
 
-# ---- Flags ---------------------------------------------------------------------------------------
-
 class ArgumentParser(argparse.ArgumentParser):
     """Reports an error in one line. Its description is the first paragraph of a docstring."""
 
@@ -31,7 +29,7 @@ def parse_filters_flags(docstring, arguments=None):
     add = parser.add_argument
     add('--image', default=utils.CHIHUAHUA, metavar='FILE',
         help='the picture to filter (default: data/chihuahua.jpg)')
-    add('--full-size', action='store_true',
+    add('--full-size', dest='most_pixels', action='store_const', const=math.inf, default=1e6,
         help='use every pixel of a large picture (default: at most a megapixel, about what a screen shows)')
     add('--kernels', nargs='+', metavar='NAME', choices=list(kernels.KERNELS), default=list(kernels.KERNELS),
         help='which kernels to apply: {} (default: all)'.format(', '.join(kernels.KERNELS)))
@@ -43,11 +41,13 @@ def parse_filters_flags(docstring, arguments=None):
         help='SAME: pad the picture with zeros; VALID: only patches inside the picture (default: %(default)s)')
     add_output_dir(parser)
     add('--no-show', action='store_true', help='only save the figures, open no window')
-    flags = parser.parse_args(arguments)
+    return parser.parse_args(arguments)
+
+
+def smallest_image(flags):
+    """The height and width that a picture must have for the kernels to fit into it."""
     sizes = [kernels.KERNELS[name].shape for name in flags.kernels] + [np.shape(flags.custom_kernel) or (0, 0)]
-    flags.smallest_image = tuple(np.max(sizes, axis=0)) if flags.padding == 'VALID' else (1, 1)  # for read_image
-    flags.most_pixels = math.inf if flags.full_size else 1e6
-    return flags
+    return tuple(np.max(sizes, axis=0)) if flags.padding == 'VALID' else (1, 1)
 
 
 def parse_convnet_flags(docstring, arguments=None):

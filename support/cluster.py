@@ -85,8 +85,9 @@ def chief(cluster, flags):
     try:
         yield server.target
     except (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.DeadlineExceededError):
-        raise utils.UserError('{} does not answer any more; start the same command here, and there if it ended: the '
-                              'training continues from the last checkpoint'.format(silent_worker(cluster) or 'a worker'))
+        raise utils.UserError('{} does not answer any more; start the same command here, and there if it ended: '
+                              'the training goes on from the last checkpoint'.format(
+                                  silent_worker(cluster) or 'A worker'))
 
 
 def silent_worker(cluster):

@@ -41,11 +41,9 @@ def view(output, matrix, flags, pixel, size):
     """
     shown = to_uint8(output, matrix)
     height, width = shown.shape[:2]
-    size = np.array(size)
-    smallest = min(-(-(size - flags.smallest_image + 1) // flags.stride))  # side of any output
-    side = max(int(round(min(max(1 / 12, 6 / smallest), 1) * min(height, width))), 1)  # at least six pixels of it
+    side = min(max(min(height, width) // 12, 6), height, width)
     margin = (np.array(matrix.shape) - 1) // 2 if flags.padding == 'VALID' else 0  # pixels that no output is for
-    centre = (np.array(pixel) + 0.5 - margin) / (size - 2 * margin)  # from 0 to 1
+    centre = (np.array(pixel) + 0.5 - margin) / (np.array(size) - 2 * margin)  # from 0 to 1
     top, left = [int(min(max(middle * full - side / 2, 0), max(full - side, 0)))
                  for middle, full in zip(centre, (height, width))]
     overview = pillow_image(shown).reduce(max(min(height, width) // 1000, 1))

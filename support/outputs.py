@@ -3,6 +3,7 @@ import collections
 import contextlib
 import glob
 import os
+import shutil
 
 import utils
 from support import cli
@@ -36,12 +37,10 @@ def make(folders):
 
 
 def prepare_filters(flags):
-    """Makes the folders of lesson 1 and returns them. The event files of an earlier run of it are removed."""
+    """Makes the folders of lesson 1 and returns them. The graph of an earlier run of it is removed."""
     folders = run_folders(flags.output_dir, cli.FILTERS)
+    shutil.rmtree(folders.graphs, ignore_errors=True)
     make(folders[1:])
-    with write_errors(folders.graphs):
-        for path in glob.glob(os.path.join(glob.escape(folders.graphs), 'events.out.tfevents.*')):
-            os.remove(path)
     return folders
 
 

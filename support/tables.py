@@ -56,11 +56,10 @@ def print_flipping(matrices):
 
 def print_megapixels(path, height, width):
     """Says so if fewer pixels of a picture were used than its file has."""
-    file_width, file_height = Image.open(path).size
-    if height * width < file_height * file_width:
+    used, whole = height * width / 1e6, np.prod(Image.open(path).size) / 1e6
+    if used < whole:
         print('\n{}: {:.1f} of its {:.1f} megapixels were used, {} x {}, about what a screen can show; --full-size '
-              'uses all.'.format(script.printable(path), height * width / 1e6, file_height * file_width / 1e6, height,
-                                 width))
+              'uses all.'.format(script.printable(path), used, whole, height, width))
 
 
 def print_kernels(matrices, tensors):
