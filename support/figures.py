@@ -56,8 +56,10 @@ def to_uint8(values, matrix):
     A kernel that sums to 0 gives positive and negative values: 0 becomes grey, -1 black and 1 white. Of any
     other, 0 becomes black and 1 white. What lies beyond is clipped; nothing is stretched to full contrast.
     """
-    shown = 0.5 + 0.5 * values if results.is_zero_sum(matrix) else values
-    return (np.clip(shown, 0, 1) * 255).astype(np.uint8)
+    shown = 0.5 + 0.5 * values if results.is_zero_sum(matrix) else values.copy()
+    np.clip(shown, 0, 1, out=shown)  # in place: a photograph at full size is large
+    shown *= 255
+    return shown.astype(np.uint8)
 
 
 def scale_text(matrix):

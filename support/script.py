@@ -82,7 +82,7 @@ def errors_in_one_line():
             sys.exit(130)
         except Exception as error:
             message = str(error)
-            if isinstance(error, OSError) and error.filename is None:  # a disk is full, or a reader such as head gone
+            if getattr(error, 'errno', None) in (errno.ENOSPC, errno.EPIPE) and error.filename is None:  # as of head
                 message = 'the output cannot be printed ({})'.format(error.strerror)
                 with contextlib.suppress(OSError):
                     sys.stdout.close()  # or Python would try once more to print the rest
