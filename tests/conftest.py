@@ -3,6 +3,7 @@ import collections
 import contextlib
 import functools
 import gzip
+import hashlib
 import importlib
 import io
 import json
@@ -24,24 +25,7 @@ sys.path.insert(0, ROOT)
 os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')  # here nothing holds back what TensorFlow prints
 os.environ.setdefault('TF_FORCE_GPU_ALLOW_GROWTH', 'true')  # processes that run side by side share a GPU's memory
 import utils  # noqa: E402
-from support import script  # noqa: E402
-
-LAYERS = ['conv1', 'pool1', 'conv2', 'pool2', 'fc', 'softmax_linear']
-FIGURES = ['learned_kernels', 'activations', 'training_curve', 'confusion', 'mistakes']  # of lesson 2
-BOXES = {'data', 'scale', 'conv1', 'pool1', 'conv2', 'pool2', 'fc', 'dropout', 'softmax_linear', 'loss', 'train',
-         'global_step', 'moving_average', 'evaluation', 'summaries'}  # of its graph
-
-
-def pytest_addoption(parser):
-    parser.addoption('--screenshots', metavar='DIR', help='where test_tensorboard.py saves its screenshots')
-    parser.addoption('--browser', choices=list(BROWSERS), default='chromium', help='for the tests of the pages')
-    parser.addoption('--logs', metavar='DIR', help='the logs at which it looks, instead of a short run\'s')
-
-
-def prefixes(folder):
-    """The paths of the checkpoints in a folder, newest first."""
-    from support import checkpoints  # and TensorFlow
-    return [checkpoints.path_of(folder, step) for step in checkpoints.steps_in(folder)]
+from support import checkpoints, results, runs, script  # noqa: E402
 
 
 def imported(name):
@@ -50,20 +34,21 @@ def imported(name):
     return lesson
 
 
-@pytest.fixture(scope='session')
-def lesson1():
-    return imported('07_basic_filters')
+lesson1, lesson2, lesson3 = map(imported, ('07_basic_filters', '07_convnet_mnist', '07_convnet_towers'))
+tf = lesson2.tf
+NAME = 'convnet_mnist'  # of a run of lesson 2, by default
+LAYERS = ['conv1', 'pool1', 'conv2', 'pool2', 'fc', 'softmax_linear']
+FIGURES = ['learned_kernels', 'activations', 'training_curve', 'confusion', 'mistakes']  # of lesson 2
+BOXES = {'data', 'scale', 'conv1', 'pool1', 'conv2', 'pool2', 'fc', 'dropout', 'softmax_linear', 'loss', 'train',
+         'global_step', 'moving_average', 'evaluation', 'summaries', 'histograms'}  # of its graph
 
 
-@pytest.fixture(scope='session')
-def lesson2():
-    return imported('07_convnet_mnist')
+def pytest_addoption(parser):
+    parser.addoption('--screenshots', metavar='DIR', help='where test_tensorboard.py saves its screenshots')
+    parser.addoption('--browser', choices=list(BROWSERS), default='chromium', help='for the tests of the pages')
 
 
-@pytest.fixture(scope='session')
-def lesson3():
-    return imported('07_convnet_towers')
-
+# ---- Data ----
 
 @pytest.fixture(scope='session')
 def mnist():
@@ -77,13 +62,13 @@ def write_idx(path, array):
         file.write(header + array.tobytes())
 
 
-def write_small_data(folder, resize=lambda images: images):
-    """A dataset of 660 training, 60 validation and 130 test digits. resize: images -> images."""
+def write_small_data(folder, train=720, test=130, resize=lambda images: images):
+    """A dataset of the first digits of MNIST; a twelfth of `train` is for validation. resize: images -> images."""
     whole = utils.read_mnist(utils.MNIST_DIR)
-    os.makedirs(folder)
-    for name, digits, count in ('train', whole.train, 720), ('t10k', whole.test, 130):
-        write_idx(os.path.join(folder, name + '-images-idx3-ubyte'), resize(digits.images[:count]))
-        write_idx(os.path.join(folder, name + '-labels-idx1-ubyte'), digits.labels[:count])
+    os.makedirs(str(folder))
+    for name, digits, count in ('train', whole.train, train), ('t10k', whole.test, test):
+        write_idx(os.path.join(str(folder), name + '-images-idx3-ubyte'), resize(digits.images[:count]))
+        write_idx(os.path.join(str(folder), name + '-labels-idx1-ubyte'), digits.labels[:count])
 
 
 @pytest.fixture(scope='session')
@@ -108,117 +93,106 @@ Result = collections.namedtuple('Result', 'returncode stdout stderr')
 
 @pytest.fixture(scope='session')
 def small_data(made_once):
-    return str(made_once('small', lambda folder: write_small_data(str(folder)) or [0, '', ''])[0])
+    return str(made_once('small', lambda folder: write_small_data(folder) or [0, '', ''])[0])
 
 
-def run_script(script, *arguments, check=0, environment=None, **options):
-    """Runs a script of the project in a process of its own; its exit status must be `check`."""
-    result = subprocess.run([sys.executable, os.path.join(ROOT, script)] + [str(each) for each in arguments],
+# ---- Runs ----
+
+def run_python(*arguments, check=0, environment=None, **options):
+    """Runs Python in a process of its own; its exit status must be `check`."""
+    result = subprocess.run([sys.executable] + [str(each) for each in arguments], stdin=subprocess.DEVNULL,
                             stdout=subprocess.PIPE, stderr=subprocess.PIPE, universal_newlines=True,
-                            stdin=subprocess.DEVNULL, env=user_environment(environment), **options)
+                            env=user_environment(environment), **options)
     assert check is None or result.returncode == check, result.stdout + result.stderr
-    return result
+    return Result(result.returncode, result.stdout, result.stderr)
+
+
+def run_script(script, *arguments, **options):
+    """Runs a script of the project in a process of its own."""
+    return run_python(os.path.join(ROOT, script), *arguments, **options)
 
 
 def user_environment(changes=None):
-    """The environment without what importing a lesson into this process has set."""
+    """The environment without what this file has set."""
     environment = dict(os.environ, **(changes or {}))
-    if not (changes or {}).get('TF_CPP_MIN_LOG_LEVEL'):
+    if 'TF_CPP_MIN_LOG_LEVEL' not in (changes or {}):
         environment.pop('TF_CPP_MIN_LOG_LEVEL', None)
     return environment
 
 
-@pytest.fixture(scope='session')
-def real_epoch(made_once):
-    """The README's main command on the real data, one epoch."""
-    def make(folder):
-        result = run_script('07_convnet_mnist.py', '--epochs', 1, '--output-dir', folder)
-        return [result.returncode, result.stdout, result.stderr]
-    folder, result = made_once('real', make)
-    return Trained(folder, [], result)
-
-
-def run_here(lesson, capfd, *arguments, check=0):
+def run_here(lesson, *arguments, check=0):
     """The same within this process, which saves the seconds of TensorFlow's import."""
-    capfd.readouterr()
     status = 0
-    try:
-        with script.errors_in_one_line():
-            lesson.main([str(each) for each in arguments])
-    except SystemExit as stop:
-        status = stop.code
-    result = Result(status, *capfd.readouterr())
+    with contextlib.redirect_stdout(io.StringIO()) as out, contextlib.redirect_stderr(io.StringIO()) as err:
+        try:
+            with script.errors_in_one_line():
+                lesson.main([str(each) for each in arguments])
+        except SystemExit as stop:
+            status = stop.code
+    result = Result(status, out.getvalue(), err.getvalue())
     assert check is None or status == check, result
     return result
-
-
-class Streams:
-    """What is printed within this process, for fixtures that outlive the fixture capfd of a single test."""
-
-    def __init__(self, out, err):
-        self.streams = out, err
-
-    def readouterr(self):
-        texts = [stream.getvalue() for stream in self.streams]
-        for stream in self.streams:
-            stream.seek(0)
-            stream.truncate()
-        return texts
-
-
-def run_once(lesson, *arguments, **options):
-    """run_here for fixtures that are shared between tests."""
-    with contextlib.redirect_stdout(io.StringIO()) as out, contextlib.redirect_stderr(io.StringIO()) as err:
-        return run_here(lesson, Streams(out, err), *arguments, **options)
 
 
 Trained = collections.namedtuple('Trained', 'folder flags result')
 
 
 @pytest.fixture(scope='session')
-def one_epoch(lesson2, small_data, made_once):
-    """A run of one epoch of the small dataset. Tests only read it; those that go on from it use `copied`."""
-    return trained(lesson2, small_data, made_once, 1)
+def real_epoch(made_once):
+    """The README's main command on the real data, one epoch."""
+    folder, result = made_once('real', lambda folder: run_script(
+        '07_convnet_mnist.py', '--epochs', 1, '--output-dir', folder))
+    return Trained(folder, [], result)
 
 
-def trained(lesson2, small_data, made_once, epochs):
+@pytest.fixture(scope='session')
+def four_epochs(small_data, made_once):
+    """A run of four epochs on the small dataset. Tests only read it; those that go on use `two_epochs`."""
     flags = ['--data-dir', small_data, '--output-dir']
-    folder, result = made_once('epochs_{}'.format(epochs),
-                               lambda folder: run_once(lesson2, *flags, folder, '--epochs', epochs))
+    folder, result = made_once('four_epochs', lambda folder: run_here(lesson2, *flags, folder, '--epochs', 4))
     return Trained(folder, flags + [folder], result)
 
 
 @pytest.fixture
-def copied(one_epoch, tmp_path, small_data):
-    folder = tmp_path / 'copied'
-    shutil.copytree(str(one_epoch.folder), str(folder))
-    return Trained(folder, ['--data-dir', small_data, '--output-dir', folder], one_epoch.result)
+def two_epochs(four_epochs, tmp_path):
+    return after_two_epochs(four_epochs, tmp_path / 'copied')
 
 
-@pytest.fixture(scope='session')
-def four_epochs(lesson2, small_data, made_once):
-    """A run of four epochs without a break, which tests only read."""
-    return trained(lesson2, small_data, made_once, 4)
+def after_two_epochs(run, folder):
+    """A copy of a run of four epochs of which only the checkpoint of the second is left."""
+    later = ['model.ckpt-{}.*'.format(step) for step in checkpoints.steps_in(checkpoint_folder(run.folder))[:2]]
+    shutil.copytree(str(run.folder), str(folder), ignore=shutil.ignore_patterns(*later))
+    return Trained(folder, run.flags[:-1] + [folder], run.result)
 
 
 @pytest.fixture(scope='module')
-def small_network(lesson2):
+def small_network():
     """Lesson 2 with few kernels and units, and without figures and page, which take longer than the training.
 
     Not for tests that use the runs above, which have the whole network.
     """
     with pytest.MonkeyPatch.context() as patch:
-        make_small(lesson2, patch.setattr)
+        make_small(patch.setattr)
         yield
 
 
-def make_small(lesson2, setattr):
+def make_small(setattr):
     conv_relu, fully_connected = lesson2.conv_relu, lesson2.fully_connected
     setattr(lesson2, 'conv_relu', lambda inputs, filters, *more: conv_relu(inputs, min(filters, 4), *more))
     setattr(lesson2, 'fully_connected', lambda inputs, units, *more, **options: fully_connected(
         inputs, min(units, 16), *more, **options))
-    setattr(lesson2.figures, 'plot_results', lambda *arguments: lesson2.tf.Summary())
-    setattr(lesson2.pages, 'write_network_page', lambda *arguments: None)
+    draw_nothing(setattr)
+
+
+def draw_nothing(setattr):
+    """A run draws no figures and writes no page."""
+    setattr(runs.figures, 'plot_results', lambda *arguments: tf.Summary())
+    setattr(runs.pages, 'write_network_page', lambda *arguments: None)
+
+
+@pytest.fixture
+def without_figures(monkeypatch):
+    draw_nothing(monkeypatch.setattr)
 
 
 @pytest.fixture
@@ -228,22 +202,17 @@ def convnet_flags(tmp_path, small_data):
 
 
 @pytest.fixture
-def convnet(lesson2, capfd, convnet_flags):
-    return lambda *arguments, **options: run_here(lesson2, capfd, *convnet_flags, *arguments, **options)
+def convnet(convnet_flags):
+    return lambda *arguments, **options: run_here(lesson2, *convnet_flags, *arguments, **options)
 
 
 @pytest.fixture
-def filters_flags(tmp_path):
+def filters(tmp_path):
     """Lesson 1 with all it writes under tmp_path."""
-    return ['--no-show', '--output-dir', tmp_path]
+    return lambda *arguments, **options: run_here(lesson1, '--no-show', '--output-dir', tmp_path, *arguments, **options)
 
 
-@pytest.fixture
-def filters(lesson1, capfd, filters_flags):
-    return lambda *arguments, **options: run_here(lesson1, capfd, *filters_flags, *arguments, **options)
-
-
-# ---- What several files look at ----
+# ---- What a run leaves ----
 
 ROW = re.compile(r'^ +(\d+)  +([\d.]+)  +(0\.\d{4}|1\.0000)  (0\.\d{4}|1\.0000)  +(0\.\d{4})?$', re.MULTILINE)
 
@@ -253,16 +222,69 @@ def rows(result):
     return ROW.findall(result.stdout)
 
 
-def all_variables(tf, folder):
-    """{name: value} of the newest checkpoint in a folder."""
-    reader = tf.train.NewCheckpointReader(prefixes(str(folder))[0])
-    return {name: reader.get_tensor(name) for name in reader.get_variable_to_shape_map()}
+def checkpoint_folder(folder, name=NAME):
+    return os.path.join(str(folder), 'checkpoints', name)
+
+
+def prefixes(folder, name=NAME):
+    """The paths of a run's checkpoints, newest first, without their endings."""
+    folder = checkpoint_folder(folder, name)
+    return [os.path.join(folder, 'model.ckpt-{}'.format(step)) for step in checkpoints.steps_in(folder)]
+
+
+def all_variables(folder, name=NAME):
+    """{name: value} of a run's newest checkpoint: weights, averages, Adam's variables, global_step."""
+    reader = tf.train.NewCheckpointReader(prefixes(folder, name)[0])
+    return {variable: reader.get_tensor(variable) for variable in reader.get_variable_to_shape_map()}
 
 
 def assert_equal_variables(one, other):
     assert set(one) == set(other)
     for name in one:
         np.testing.assert_array_equal(one[name], other[name], err_msg=name)
+
+
+def network_of(folder, name=NAME, conv1='learned'):
+    """The network of a run, with the averages of its weights: a function, uint8 [n, 28, 28] -> {layer: values}."""
+    with tf.Graph().as_default():
+        images, session = tf.placeholder(tf.uint8, [None, 28, 28]), tf.Session()
+        lesson2.inference(images, keep_prob=1.0, conv1_kind=conv1)
+        averages = tf.train.Saver(tf.train.ExponentialMovingAverage(0).variables_to_restore())
+        averages.restore(session, prefixes(folder, name)[0])
+        layers = results.layers()
+    return lambda values: session.run(layers, {images: values})
+
+
+def event_log(folder, name=NAME):
+    """What TensorBoard reads from the event files of a run, whole: its own reader."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator  # takes seconds
+    log = EventAccumulator(os.path.join(str(folder), 'graphs', name), {'scalars': 0, 'histograms': 0, 'images': 0})
+    log.Reload()
+    return log
+
+
+def logged(folder, name=NAME):
+    """{tag: [(step, value), ...]} of all scalars and histograms."""
+    log = event_log(folder, name)
+    found = {tag: [(event.step, event.value) for event in log.Scalars(tag)] for tag in log.Tags()['scalars']}
+    found.update({tag: [(event.step, event.histogram_value) for event in log.Histograms(tag)]
+                  for tag in log.Tags()['histograms']})
+    return found
+
+
+def assert_equal_runs(folder, result, expected_folder, expected_result):
+    """The table, all variables, the JSON and TensorBoard's curves are equal, bit for bit."""
+    assert rows(result) == rows(expected_result) != []
+    assert_equal_variables(all_variables(folder), all_variables(expected_folder))
+    states = [json.load(open(prefixes(each)[0] + '.json')) for each in (folder, expected_folder)]
+    assert states[0] == states[1] and logged(folder) == logged(expected_folder) != {}
+
+
+def hashes(folder):
+    """{path: SHA-256} of all files below a folder but the locks, which every run opens."""
+    paths = [os.path.join(parent, name) for parent, _, names in os.walk(str(folder)) for name in names]
+    return {os.path.relpath(path, str(folder)): hashlib.sha256(open(path, 'rb').read()).hexdigest()
+            for path in paths if not path.endswith('~lock')}
 
 
 def assert_one_line(result, *texts):
