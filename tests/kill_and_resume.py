@@ -2,11 +2,9 @@
 
     python tests/kill_and_resume.py --kills 100
 
-In the end all variables, the table and TensorBoard's scalars must equal those of a run that was
-never stopped. Each run saves after every step, so that many kills fall into a checkpoint's writing.
+In the end all variables, the table and TensorBoard's curves must equal those of a run that was never stopped.
 """
 import argparse
-import hashlib
 import os
 import random
 import subprocess
@@ -14,121 +12,91 @@ import sys
 import tempfile
 import time
 
-from conftest import ROOT, prefixes, user_environment, write_small_data
+from conftest import ROOT, Result, assert_equal_runs, checkpoint_folder, user_environment, write_small_data
+from support import checkpoints
 
-from support import runs
-
-NAME = 'convnet_mnist'  # of a run, by default
 TRAIN = '''
 import importlib, sys
 sys.path[:0] = [{root!r}, {root!r} + '/tests']
 from support import script
-script.start()
+script.start('__main__')
 lesson = importlib.import_module('07_convnet_mnist')
-from support import runs
-runs.SECONDS_BETWEEN_SAVES = {seconds}
 {patch}
 with script.errors_in_one_line():
     lesson.main()
 '''
 
 
-def start(folder, data, epochs, seconds_between_saves=0, flags=(), patch=''):
+def start(folder, data, *flags, patch='', **options):
     """Starts lesson 2 as a process of its own, with all it writes under folder. patch: Python to run before."""
-    code = TRAIN.format(root=ROOT, seconds=seconds_between_saves, patch=patch)
-    return subprocess.Popen(
-        [sys.executable, '-c', code, '--data-dir', str(data), '--epochs', str(epochs), '--output-dir', str(folder)] +
-        [str(flag) for flag in flags],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, universal_newlines=True, env=user_environment())
+    command = [sys.executable, '-c', TRAIN.format(root=ROOT, patch=patch), '--data-dir', data, '--output-dir', folder]
+    streams = dict({'stdout': subprocess.PIPE, 'stderr': subprocess.PIPE}, **options)
+    return subprocess.Popen([str(each) for each in command + list(flags)], universal_newlines=True,
+                            env=user_environment({'PYTHONUNBUFFERED': '1'}), **streams)
 
 
-def checkpoint_folder(folder):
-    return os.path.join(str(folder), 'checkpoints', NAME)
+def read_until(process, text):
+    """Reads the process's output until a line has this text."""
+    for line in process.stdout:
+        if text in line:
+            return
+    raise AssertionError(process.stderr.read())
 
 
-def digest(folder):
-    """SHA-256 over all variables of the newest checkpoint: weights, Adam's slots, averages, step; and over its JSON."""
-    newest = prefixes(checkpoint_folder(folder))[0]
-    reader = runs.tf.train.NewCheckpointReader(newest)
-    with open(newest + '.json', 'rb') as file:
-        sha256 = hashlib.sha256(file.read())
-    for name in sorted(reader.get_variable_to_shape_map()):
-        value = reader.get_tensor(name)
-        sha256.update(name.encode() + (value if isinstance(value, bytes) else value.tobytes()))
-    return sha256.hexdigest()
+def run_to_the_end(*arguments):
+    process = start(*arguments)
+    result = Result(None, *process.communicate())._replace(returncode=process.returncode)
+    assert process.returncode == 0, result
+    return result
 
 
-def scalars(folder):
-    """What TensorBoard itself reads from the logs, histograms too: {tag: [(step, value), ...]}."""
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-    log = EventAccumulator(os.path.join(str(folder), 'graphs', NAME), size_guidance={'scalars': 0, 'histograms': 0})
-    log.Reload()
-    found = {tag: [(event.step, event.value) for event in log.Scalars(tag)] for tag in log.Tags()['scalars']}
-    found.update({tag: [(event.step, event.histogram_value) for event in log.Histograms(tag)]
-                  for tag in log.Tags()['histograms']})
-    return found
+def unfinished(folder):
+    """Names of files in which a write was cut short."""
+    return [name for _, _, names in os.walk(str(folder)) for name in names if 'temp' in name or '.tmp' in name]
 
 
-def table(output):
-    return [line for line in output.splitlines() if line[:5].strip().isdigit()]
+def run_with_kills(folder, data, flags, kills, seed, longest):
+    """Kills `kills` times, mostly within `longest` seconds after the first output; then lets it finish.
 
-
-def run_to_the_end(folder, data, epochs, flags=()):
-    process = start(folder, data, epochs, seconds_between_saves=1000, flags=flags)
-    output, errors = process.communicate()
-    assert process.returncode == 0, output + errors
-    return table(output)
-
-
-def progress(folder):
-    """Returns the step of the newest checkpoint (0: there is none), and whether another is half written."""
-    names = os.listdir(checkpoint_folder(folder)) if os.path.isdir(checkpoint_folder(folder)) else []
-    steps = [int(name[len('model.ckpt-'):-len('.index')]) for name in names if name.endswith('.index')]
-    return max(steps, default=0), any('tempstate' in name or 'checkpoint.tmp' in name for name in names)
-
-
-def run_with_kills(folder, data, epochs, kills, seed, longest, flags=()):
-    """Kills `kills` times, each time at a random moment within `longest` seconds; then lets it finish.
-
-    Returns the table, how often it was killed before its end, and how many of these kills fell into a checkpoint's
-    writing.
+    Returns the Result of the last process, how often it was killed before its end, and how many of these kills fell
+    into a checkpoint's writing.
     """
     moments, killed, cut_short = random.Random(seed), 0, 0
     for number in range(1, kills + 1):
-        process, moment = start(folder, data, epochs, flags=flags), moments.uniform(0, longest)
+        process = start(folder, data, *flags)
+        if moments.random() < 0.9:  # else it is killed while its libraries load
+            read_until(process, 'Trains on')
         try:
-            process.communicate(timeout=moment)
-            print('{:3}: ended before {:.2f} s'.format(number, moment))
+            process.communicate(timeout=moments.uniform(0, longest))
+            print('{:3}: had ended'.format(number), flush=True)
             continue
         except subprocess.TimeoutExpired:
             process.kill()
             process.communicate()
         killed += 1
-        step, unfinished = progress(folder)
-        cut_short += unfinished
-        print('{:3}: killed after {:.2f} s, step {}{}'.format(
-            number, moment, step, ', a checkpoint half written' if unfinished else ''), flush=True)
-    return run_to_the_end(folder, data, epochs, flags), killed, cut_short
+        cut_short += bool(unfinished(folder))
+        print('{:3}: killed after step {} was saved{}'.format(
+            number, (checkpoints.steps_in(checkpoint_folder(folder)) + [0])[0],
+            ', a checkpoint half written' if unfinished(folder) else ''), flush=True)
+    return run_to_the_end(folder, data, *flags), killed, cut_short
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('--kills', type=int, default=100)
-    parser.add_argument('--epochs', type=int, default=100)
+    parser.add_argument('--epochs', type=int, default=300)
     parser.add_argument('--seed', type=int, default=int(time.time()))
-    parser.add_argument('--longest', type=float, default=8, help='seconds until the latest kill of a process')
+    parser.add_argument('--longest', type=float, default=4, help='seconds in which a process may train, at most')
     flags = parser.parse_args()
     print('seed {}'.format(flags.seed))
     with tempfile.TemporaryDirectory() as folder:
         data, killed, whole = [os.path.join(folder, name) for name in ('data', 'killed', 'whole')]
-        write_small_data(data)
-        rows, kills, cut_short = run_with_kills(killed, data, flags.epochs, flags.kills, flags.seed, flags.longest)
-        same = {'table': rows == run_to_the_end(whole, data, flags.epochs),
-                'variables': digest(killed) == digest(whole),
-                'scalars in TensorBoard': scalars(killed) == scalars(whole)}
-    print('{} kills, {} of them while a checkpoint was written. {}'.format(kills, cut_short, ', '.join(
-        '{}: {}'.format(name, 'equal' if equal else 'DIFFERENT') for name, equal in same.items())))
-    sys.exit(0 if all(same.values()) else 1)
+        write_small_data(data, 120, 20)
+        command = ['--epochs', flags.epochs, '--batch-size', 32]
+        result, kills, cut_short = run_with_kills(killed, data, command, flags.kills, flags.seed, flags.longest)
+        assert_equal_runs(killed, result, whole, run_to_the_end(whole, data, *command))
+    print('{} kills, {} of them while a checkpoint was written: variables, table, settings and history, scalars and '
+          'histograms in TensorBoard: equal'.format(kills, cut_short))
 
 
 if __name__ == '__main__':
