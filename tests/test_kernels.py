@@ -1,5 +1,4 @@
-"""The kernels, judged by SciPy and OpenCV."""
-import argparse
+"""The kernels. SciPy judges all of them, and OpenCV those that it knows by name."""
 import itertools
 import subprocess
 import sys
@@ -41,15 +40,8 @@ def strided(full, kernel_shape, stride, padding):
     return full
 
 
-def opencv_correlate(image, matrix):
-    """Zero-padded correlation of each channel by cv2.filter2D: [h, w, c] -> [h, w, c]."""
-    anchor = [(side - 1) // 2 for side in matrix.shape]
-    return cv2.filter2D(image, -1, matrix, anchor=(anchor[1], anchor[0]),
-                        borderType=cv2.BORDER_CONSTANT).reshape(image.shape)
-
-
 def scipy_correlate(image, matrix):
-    """The same by scipy.ndimage, in double precision."""
+    """Zero-padded correlation of each channel by SciPy, in double precision: [h, w, c] -> [h, w, c]."""
     origin = [(side - 1) // 2 - side // 2 for side in matrix.shape]
     return np.stack([scipy.ndimage.correlate(image[:, :, channel].astype(np.float64), matrix, mode='constant',
                                              origin=origin) for channel in range(image.shape[2])], axis=2)
@@ -69,18 +61,17 @@ def by_tensorflow(lesson1, image, matrices, steps=((1, 'SAME'),)):
     return [{name: (grey[name][0], rgb[name][0]) for name in matrices} for grey, rgb in values]
 
 
-@pytest.mark.parametrize('family', FAMILIES)
-def test_every_kernel_equals_scipy_and_opencv(lesson1, image, family):
-    matrices = FAMILIES[family]
-    ours = by_tensorflow(lesson1, image, matrices, STEPS)
-    for name, matrix in matrices.items():
-        for judge in scipy_correlate, opencv_correlate:
-            full = judge(image, matrix)
-            for (stride, padding), outputs in zip(STEPS, ours):
-                message = '{}, stride {}, {}'.format(name, stride, padding)
-                expected = strided(full, matrix.shape, stride, padding)
-                np.testing.assert_allclose(outputs[name][0], expected[:, :, :1], atol=1e-5, err_msg=message)
-                np.testing.assert_allclose(outputs[name][1], expected, atol=1e-5, err_msg=message)
+@pytest.mark.parametrize('image, family', [('random', family) for family in FAMILIES] + [('chihuahua', 'lecture')],
+                         indirect=['image'])
+def test_every_kernel_equals_scipy(lesson1, image, family):
+    ours = by_tensorflow(lesson1, image, FAMILIES[family], STEPS)
+    for name, matrix in FAMILIES[family].items():
+        full = scipy_correlate(image, matrix)
+        for (stride, padding), outputs in zip(STEPS, ours):
+            message = '{}, stride {}, {}'.format(name, stride, padding)
+            expected = strided(full, matrix.shape, stride, padding)
+            np.testing.assert_allclose(outputs[name][0], expected[:, :, :1], atol=1e-5, err_msg=message)
+            np.testing.assert_allclose(outputs[name][1], expected, atol=1e-5, err_msg=message)
 
 
 # ---- What each kernel is for ----
@@ -127,18 +118,6 @@ def test_the_names_of_the_lecture(lesson1):
             np.testing.assert_allclose(rgb[0], by_scipy(image[0], matrix), atol=1e-5)
 
 
-@pytest.mark.parametrize('channels', [1, 3, 4])
-def test_a_depthwise_kernel_filters_each_channel_by_itself(lesson1, channels):
-    tf = lesson1.tf
-    image = np.random.RandomState(2).rand(1, 20, 20, channels).astype(np.float32)
-    with tf.Graph().as_default(), tf.Session() as session:
-        outputs = session.run({name: tf.nn.depthwise_conv2d(
-            image, kernels.depthwise_kernel(matrix, channels), [1, 1, 1, 1], 'SAME')
-            for name, matrix in kernels.KERNELS.items()})
-    for name, matrix in kernels.KERNELS.items():
-        np.testing.assert_allclose(outputs[name][0], by_scipy(image[0], matrix), atol=1e-5, err_msg=name)
-
-
 def test_importing_kernels_loads_numpy_alone():
     code = 'import sys, kernels; print(sorted(set(sys.modules) & {"tensorflow", "matplotlib", "PIL"}))'
     assert subprocess.check_output([sys.executable, '-c', code], cwd=ROOT).decode().strip() == '[]'
@@ -148,11 +127,7 @@ def test_kernel_from_text():
     np.testing.assert_array_equal(cli.kernel_from_text('0 -1 0; -1 5 -1; 0 -1 0'), kernels.KERNELS['sharpen'])
     np.testing.assert_array_equal(cli.kernel_from_text(' 1,2 ; 3e-1 4 ;'), np.float32([[1, 2], [.3, 4]]))
     assert cli.kernel_from_text('1').shape == (1, 1) and cli.kernel_from_text('1 2').dtype == np.float32
-    row = ' '.join(['1'] * 31)
-    assert cli.kernel_from_text(';'.join([row] * 31)).shape == (31, 31)
-    for text in ('', ';', 'a', '1 2; 3', '1 nan', '1 inf', '1e99', '1e6', '1;;1', row + ' 1', ';'.join(['1'] * 32)):
-        with pytest.raises(argparse.ArgumentTypeError, match='expected rows of equal length'):
-            cli.kernel_from_text(text)
+    assert cli.kernel_from_text(';'.join([' '.join(['1'] * 31)] * 31)).shape == (31, 31)
 
 
 # ---- The filter bank of hand-coded kernels for conv1 ----
