@@ -38,10 +38,11 @@ def run_seed(recipe, seed, options, flags):
     process = subprocess.Popen(command, stdout=subprocess.PIPE, universal_newlines=True,
                                env=dict(os.environ, PYTHONUNBUFFERED='1'))
     accuracies = {}
-    for row in rounds.table_rows(process.stdout):
-        accuracies[row['epoch']] = row
-        print('{}  epoch {epoch:2}  validation {validation:.4f}  test {test:.4f}'.format(name, **row),
-              file=sys.stderr, flush=True)
+    for line in process.stdout:
+        fields = line.split()  # epoch, training loss, validation, test, and perhaps the lecture's
+        if len(fields) in (4, 5) and fields[0].isdigit():
+            accuracies[int(fields[0])] = {'validation': float(fields[2]), 'test': float(fields[3])}
+            print(name, line.rstrip(), file=sys.stderr, flush=True)
     if process.wait():
         raise SystemExit('{} ended with status {}'.format(' '.join(command), process.returncode))
     return accuracies

@@ -2,12 +2,10 @@
 
 The machine may be busy with something else at any time. So only figures of the same rounds are compared.
 """
-import collections
 import json
 import os
 import platform
 import re
-import statistics
 import subprocess
 import sys
 import time
@@ -42,35 +40,29 @@ class Competitor:
         self.process.wait()
 
 
-def serve(prepare):
-    """The competitor's side: prepare() returns a function that does as many units of work as it is told."""
+def serve(compete):
+    """The competitor's side: compete(turns) prepares itself, then does `count` units of work for each count in turns."""
     answers = os.fdopen(os.dup(1), 'w')
     os.dup2(2, 1)  # what a library prints must not get among the answers
 
     def reply(**answer):
         print(json.dumps(answer), file=answers, flush=True)
 
+    def turns():
+        reply()
+        for line in sys.stdin:
+            start = time.perf_counter()
+            yield int(line)
+            reply(seconds=(time.perf_counter() - start) / int(line))
+
     try:
-        work = prepare()
+        compete(turns())
     except ImportError as error:
-        return reply(missing=str(error))
-    reply()
-    for line in sys.stdin:
-        start = time.perf_counter()
-        work(int(line))
-        reply(seconds=(time.perf_counter() - start) / int(line))
-
-
-class Turns(collections.namedtuple('Turns', 'seconds')):
-    """Seconds per unit in each round."""
-
-    @property
-    def median(self):
-        return statistics.median(self.seconds)
+        reply(missing=str(error))
 
 
 def compete(script, competitors, units, rounds):
-    """competitors: {name: arguments for the script's --work} -> {name: Turns}.
+    """competitors: {name: arguments for the script's --work} -> {name: seconds per unit in each round}.
 
     Each warms up with one short turn that does not count. One that lacks its library is named on
     stderr and left out.
@@ -89,15 +81,7 @@ def compete(script, competitors, units, rounds):
             answers[name].append(competitor.work(units))
     for competitor in running.values():
         competitor.close()
-    return {name: Turns(seconds) for name, seconds in answers.items()}
-
-
-def table_rows(lines):
-    """Yields {'epoch', 'validation', 'test'} for each row of the table that lesson 2 prints."""
-    for line in lines:
-        fields = line.split()  # epoch, training loss, validation, test, and perhaps the lecture's
-        if len(fields) in (4, 5) and fields[0].isdigit():
-            yield {'epoch': int(fields[0]), 'validation': float(fields[2]), 'test': float(fields[3])}
+    return answers
 
 
 def machine():
