@@ -40,7 +40,7 @@ def png_files(folder):
     return sorted(name for name in os.listdir(str(folder)) if name.endswith('.png'))
 
 
-def summaries(lesson1, log_dir):
+def summaries(log_dir):
     """{tag: decoded picture} and the graphs in a folder of event files."""
     images, graphs = {}, []
     for name in [each for each in os.listdir(str(log_dir)) if 'tfevents' in each]:
@@ -91,7 +91,7 @@ def test_the_main_command_writes_three_figures_and_a_page(main_run):
         assert np.asarray(Image.open(str(folder / name)).convert('RGB')).std() > 20  # there is something to see
 
 
-def test_the_pictures_in_tensorboard(main_run, lesson1):
+def test_the_pictures_in_tensorboard(main_run):
     images, _ = summaries(lesson1, main_run.folder / 'graphs' / 'basic_filters')
     assert len(images) == 2 * len(kernels.KERNELS) + 5
     original = np.asarray(Image.open(CHIHUAHUA)).astype(float) / 255
@@ -105,7 +105,7 @@ def convolutions(graph):
     return collections.Counter(node.name.rsplit('/', 1)[0] for node in graph.node if node.op == 'Conv2D')
 
 
-def test_the_graph_in_tensorboard(main_run, lesson1):
+def test_the_graph_in_tensorboard(main_run):
     _, (graph,) = summaries(lesson1, main_run.folder / 'graphs' / 'basic_filters')
     assert {node.name.split('/')[0] for node in graph.node if '/' in node.name} == {'grey', 'rgb', 'operations'}
     assert {node.name for node in graph.node if '/' not in node.name} == {'images'}
@@ -117,7 +117,7 @@ def test_the_graph_in_tensorboard(main_run, lesson1):
     assert {node.name.split('/')[1] for node in graph.node if node.name.startswith('rgb/')} == set(kernels.KERNELS)
 
 
-def test_a_custom_kernel_in_the_graph(small, lesson1, tmp_path):
+def test_a_custom_kernel_in_the_graph(small, tmp_path):
     small('--kernels', 'blur', 'edge', '--custom-kernel', '1 2; 3 4')
     _, (graph,) = summaries(lesson1, tmp_path / 'graphs' / 'basic_filters')
     found = convolutions(graph)
@@ -177,7 +177,7 @@ def check_by_hand(by_hand, image, kernel, output, stride, padding):
 @pytest.mark.parametrize('shape', CUSTOM)
 @pytest.mark.parametrize('padding', ['SAME', 'VALID'])
 @pytest.mark.parametrize('stride', [1, 2, 3])
-def test_one_value_by_hand(lesson1, capsys, shape, padding, stride):
+def test_one_value_by_hand(capsys, shape, padding, stride):
     tf = lesson1.tf
     image = 0.5 + np.random.RandomState(7).rand(40, 37, 1).astype(np.float32) / 2  # large changes where zeros come in
     matrix = CUSTOM[shape] / np.abs(CUSTOM[shape]).sum()
@@ -193,7 +193,7 @@ def test_one_value_by_hand(lesson1, capsys, shape, padding, stride):
                   stride, padding)
 
 
-def test_a_wrong_value_would_be_seen(lesson1, capsys):
+def test_a_wrong_value_would_be_seen(capsys):
     image, output = np.ones([5, 5, 1], np.float32), np.ones([5, 5], np.float32)
     lesson1.explain_one_value('it', image, np.full([3, 3, 1], 0.1, np.float32), output, 1, 'SAME')
     assert 'NOT EQUAL' in capsys.readouterr().out
@@ -222,7 +222,7 @@ def test_a_picture_smaller_than_the_kernel_has_values_by_hand_too(filters, tmp_p
 
 
 @pytest.mark.parametrize('size', [(1, 1), (50, 1), (1, 50)])
-def test_thin_pictures_have_figures_and_a_log(filters, lesson1, tmp_path, size):
+def test_thin_pictures_have_figures_and_a_log(filters, tmp_path, size):
     Image.new('RGB', size, 'red').save(str(tmp_path / 'thin.png'))
     filters('--image', tmp_path / 'thin.png', '--stride', 3)
     assert png_files(tmp_path / 'figures' / 'basic_filters') == ALL_FIGURES
@@ -231,7 +231,7 @@ def test_thin_pictures_have_figures_and_a_log(filters, lesson1, tmp_path, size):
     assert images['grey/blur'].shape[:2] == images['rgb/blur'].shape[:2] == (height, width)
 
 
-def test_the_value_by_hand_and_the_log_of_a_large_bright_picture(filters, lesson1, tmp_path):
+def test_the_value_by_hand_and_the_log_of_a_large_bright_picture(filters, tmp_path):
     picture = Image.new('RGB', (600, 2100), 'white')  # its largest changes are at the border, where zeros come in
     picture.paste('grey', (200, 300, 400, 400))
     picture.save(str(tmp_path / 'large.png'))
@@ -298,7 +298,7 @@ def test_conv2d_is_a_cross_correlation_and_the_flipped_kernel_makes_it_a_convolu
 
 
 @pytest.mark.parametrize('shape', CUSTOM)
-def test_convolve_equals_scipy(lesson1, shape):
+def test_convolve_equals_scipy(shape):
     image, matrix = np.random.RandomState(5).rand(40, 37).astype(np.float32), CUSTOM[shape]
     padded = np.pad(image, [((side - 1) // 2, side // 2) for side in shape], mode='constant')
     np.testing.assert_allclose(lesson1.convolve(image, matrix),
@@ -319,7 +319,7 @@ def printed_sizes(stdout):
 
 @pytest.mark.parametrize('kernel', [(2, 2), (3, 3), (31, 31), (7, 1)])
 @pytest.mark.parametrize('picture', [(40, 40), (41, 38), (33, 64)])
-def test_output_sizes_are_those_of_the_formula_and_of_tensorflow(lesson1, capsys, kernel, picture):
+def test_output_sizes_are_those_of_the_formula_and_of_tensorflow(capsys, kernel, picture):
     tf = lesson1.tf
     lesson1.tables.print_output_sizes('mine', kernel, picture)
     title, printed = printed_sizes(capsys.readouterr().out)
@@ -334,7 +334,7 @@ def test_output_sizes_are_those_of_the_formula_and_of_tensorflow(lesson1, capsys
         assert text == '{:.0f} x {:.0f}'.format(*formula) == '{} x {}'.format(*values[stride, padding].shape[1:3])
 
 
-def test_the_drawing_of_same_shows_what_tensorflow_does(lesson1):
+def test_the_drawing_of_same_shows_what_tensorflow_does():
     """Each output's bar is over the pixels on which the output depends, and over the zeros of the formula."""
     tf, figure = lesson1.tf, lesson1.figures.plot_padding(Figure())
     for axis, size in zip(figure.axes, (6, 7)):
@@ -356,7 +356,7 @@ def test_the_drawing_of_same_shows_what_tensorflow_does(lesson1):
 SEPIA = np.array([[.393, .769, .189], [.349, .686, .168], [.272, .534, .131]]) / 1.351  # row: colour out
 
 
-def test_the_operations_equal_scipy(lesson1):
+def test_the_operations_equal_scipy():
     image = np.random.RandomState(0).rand(12, 11, 3).astype(np.float32)
     with lesson1.tf.Graph().as_default(), lesson1.tf.Session() as session:
         found = session.run(lesson1.compare_operations(lesson1.tf.constant(image[np.newaxis]),
@@ -376,7 +376,7 @@ def test_the_operations_equal_scipy(lesson1):
     ('1 1 1; 1 1 1; 1 1 1', 9), ('.25 .25', 0.5), ('2', 2), ('1 2; 3 4', 10), ('1', None),
     ('0 1 0; 1 -4 1; 0 1 0', None), ('.1 .1 .1 .1 .1 .1 .1 .1 .1 .1', None), ('.1 .2 -.3', None),
     ('0 -1 0; -1 5 -1; 0 -1 0', None)])
-def test_a_hint_how_to_divide_a_custom_kernel_whose_sum_is_neither_0_nor_1(lesson1, capsys, text, divide_by):
+def test_a_hint_how_to_divide_a_custom_kernel_whose_sum_is_neither_0_nor_1(capsys, text, divide_by):
     def hint(matrix):
         tensors = {kind: {'custom': lesson1.tf.zeros([1, 4, 4, 1])} for kind in ('grey', 'rgb')}
         lesson1.tables.print_kernels({'custom': matrix}, tensors)
@@ -420,18 +420,18 @@ DRAWINGS = {
     '31 x 31': (['--custom-kernel', ALL_31, '--kernels', 'identity'], 1, 'VALID')}
 
 
-def draw(lesson1, folder, picture, *arguments):
+def draw(folder, picture, *arguments):
     """Lesson 1 with a picture uint8 [h, w, 3]: what it prints, and {path: matplotlib figure}."""
     figures = {}
     Image.fromarray(picture).save(str(folder / 'picture.png'))
     with mock.patch.object(lesson1.figures, 'save_figure',
                            lambda figure, path, **_: figures.update({os.path.basename(path): figure})):
-        result = run_once(lesson1, '--no-show', '--output-dir', folder, '--image', folder / 'picture.png', *arguments)
+        result = run_here(lesson1, '--no-show', '--output-dir', folder, '--image', folder / 'picture.png', *arguments)
     return result.stdout, figures
 
 
 @pytest.fixture(scope='module', params=DRAWINGS)
-def drawn(request, lesson1, tmp_path_factory):
+def drawn(request, tmp_path_factory):
     """The matplotlib figures of a run, as they are given to save_figure."""
     arguments, stride, padding = DRAWINGS[request.param]
     picture = np.random.RandomState(4).randint(0, 256, (61, 50, 3)).astype(np.uint8)
@@ -495,7 +495,7 @@ def test_captions_tell_the_scale_the_kernel_and_a_size_that_is_not_the_picture_s
 
 @pytest.mark.parametrize('size', [(64, 64), (15, 90), (90, 10)])
 @pytest.mark.parametrize('arguments', [(), ('--kernels', 'blur'), ('--custom-kernel', '.1 .123 .2; .3 .4 .1; 1 2 3')])
-def test_the_figures_fit_on_a_screen_and_their_texts_do_not_overlap(lesson1, tmp_path, size, arguments):
+def test_the_figures_fit_on_a_screen_and_their_texts_do_not_overlap(tmp_path, size, arguments):
     _, figures = draw(lesson1, tmp_path, np.zeros(size + (3,), np.uint8), *arguments)
     for figure in figures.values():
         width, height = figure.get_size_inches() * 100

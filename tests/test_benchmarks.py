@@ -34,4 +34,4 @@ def test_accuracy(tmp_path, small_data):
     assert 0.1 <= means[0] <= 1 and '± .0000' not in stdout.splitlines()[3]
     assert stdout.splitlines()[7].startswith('| minus default |')
     assert means[1] - means[0] == pytest.approx(means[2], abs=2e-4) and means[2] != 0
-    assert len(os.listdir(str(tmp_path / 'runs' / 'checkpoints'))) == 4
+    assert len(os.listdir(str(tmp_path / 'runs' / 'graphs'))) == 4

@@ -11,7 +11,7 @@ import scipy.ndimage
 import kernels
 import utils
 from support import cli
-from conftest import ROOT
+from conftest import ROOT, lesson1, tf
 
 CUSTOM = {shape: np.random.RandomState(sum(shape)).normal(size=shape).astype(np.float32)
           for shape in [(1, 1), (1, 3), (2, 2), (4, 3), (5, 5), (31, 31)]}
@@ -51,9 +51,8 @@ def by_scipy(image, matrix, stride=1, padding='SAME'):
     return strided(scipy_correlate(image, matrix), matrix.shape, stride, padding)
 
 
-def by_tensorflow(lesson1, image, matrices, steps=((1, 'SAME'),)):
+def by_tensorflow(image, matrices, steps=((1, 'SAME'),)):
     """Lesson 1's own functions: [{name: (grey [h, w, 1], RGB [h, w, 3])}] by step, with the red channel as grey."""
-    tf = lesson1.tf
     with tf.Graph().as_default(), tf.Session() as session:
         tensor = tf.constant(image[np.newaxis])
         values = session.run([(lesson1.filter_grey(tensor[..., :1], matrices, stride, padding),
@@ -63,8 +62,8 @@ def by_tensorflow(lesson1, image, matrices, steps=((1, 'SAME'),)):
 
 @pytest.mark.parametrize('image, family', [('random', family) for family in FAMILIES] + [('chihuahua', 'lecture')],
                          indirect=['image'])
-def test_every_kernel_equals_scipy(lesson1, image, family):
-    ours = by_tensorflow(lesson1, image, FAMILIES[family], STEPS)
+def test_every_kernel_equals_scipy(image, family):
+    ours = by_tensorflow(image, FAMILIES[family], STEPS)
     for name, matrix in FAMILIES[family].items():
         full = scipy_correlate(image, matrix)
         for (stride, padding), outputs in zip(STEPS, ours):
@@ -76,7 +75,7 @@ def test_every_kernel_equals_scipy(lesson1, image, family):
 
 # ---- What each kernel is for ----
 
-def test_blur_sharpen_edge_and_sobels_are_those_of_opencv(lesson1, image):
+def test_blur_sharpen_edge_and_sobels_are_those_of_opencv(image):
     border = {'borderType': cv2.BORDER_CONSTANT}
     grey = image[:, :, 0].copy()
     sobel_down, sobel_right = [cv2.Sobel(grey, -1, dx, 1 - dx, ksize=3, **border) for dx in (0, 1)]
@@ -85,16 +84,16 @@ def test_blur_sharpen_edge_and_sobels_are_those_of_opencv(lesson1, image):
                 'edge': 9 * (grey - cv2.blur(grey, (3, 3), **border)),
                 'bottom_sobel': sobel_down, 'top_sobel': -sobel_down,
                 'right_sobel': sobel_right, 'left_sobel': -sobel_right}
-    (ours,) = by_tensorflow(lesson1, image, kernels.KERNELS)
+    (ours,) = by_tensorflow(image, kernels.KERNELS)
     assert set(expected) | {'emboss'} == set(kernels.KERNELS)
     for name in expected:
         np.testing.assert_allclose(ours[name][0][:, :, 0], expected[name], atol=1e-5, err_msg=name)
 
 
-def test_emboss_is_a_relief_with_light_from_the_top_left(lesson1):
+def test_emboss_is_a_relief_with_light_from_the_top_left():
     square = np.zeros([10, 10, 3], np.float32)
     square[3:7, 3:7] = 1
-    ((output, _),) = [each['emboss'] for each in by_tensorflow(lesson1, square, kernels.KERNELS)]
+    ((output, _),) = [each['emboss'] for each in by_tensorflow(square, kernels.KERNELS)]
     output = output[:, :, 0]
     assert (output[4:6, 4:6] == 1).all()                  # the inside keeps its brightness
     assert output[2, 2] == 2 and output[7, 7] == -2       # the corners towards the light and away from it
@@ -105,8 +104,7 @@ def test_emboss_is_a_relief_with_light_from_the_top_left(lesson1):
 
 # ---- The shapes that TensorFlow takes ----
 
-def test_the_names_of_the_lecture(lesson1):
-    tf = lesson1.tf
+def test_the_names_of_the_lecture():
     image = np.random.RandomState(1).rand(1, 9, 9, 3).astype(np.float32)
     with tf.Graph().as_default(), tf.Session() as session:
         for name in 'BLUR_FILTER', 'SHARPEN_FILTER', 'EDGE_FILTER', 'EMBOSS_FILTER', 'TOP_SOBEL':

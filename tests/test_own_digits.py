@@ -124,7 +124,7 @@ def test_a_blank_picture_is_refused(read, image):
         read(image)
 
 
-def test_digits_of_ten_fonts_are_read(lesson2, real_epoch, capfd, tmp_path):
+def test_digits_of_ten_fonts_are_read(real_epoch, tmp_path):
     """In three sizes, anywhere on the sheet, dark on light and light on dark: at least 95%, after one epoch."""
     random = np.random.RandomState(0)
     folder = os.path.join(matplotlib.get_data_path(), 'fonts', 'ttf')
@@ -141,7 +141,7 @@ def test_digits_of_ten_fonts_are_read(lesson2, real_epoch, capfd, tmp_path):
                                        str(digit), font=kind, fill=ink)
             files.append(tmp_path / '{}-{}.png'.format(font, digit))
             image.save(str(files[-1]))
-    result = run_here(lesson2, capfd, '--output-dir', real_epoch.folder, '--predict', *files)
+    result = run_here(lesson2, '--output-dir', real_epoch.folder, '--predict', *files)
     table = re.findall(r'-(\d)\.png +(\d) +([01]\.\d{4})  (\d) \(([01]\.\d{4})\)(?:  unsure)?$', result.stdout,
                        re.MULTILINE)
     assert len(table) == len(files)
@@ -151,7 +151,7 @@ def test_digits_of_ten_fonts_are_read(lesson2, real_epoch, capfd, tmp_path):
     assert np.asarray(figure.convert('L')).std() > 20
 
 
-def test_the_weights_are_those_that_were_evaluated(lesson2, convnet, monkeypatch, tmp_path, mnist):
+def test_the_weights_are_those_that_were_evaluated(convnet, monkeypatch, tmp_path, mnist):
     """With and without moving averages: the probabilities of the network that the table is about."""
     Image.fromarray(255 - mnist.test.images[0]).save(str(tmp_path / '7.png'))
     monkeypatch.setattr(lesson2.figures, 'plot_results', lambda *arguments: lesson2.tf.Summary())  # for speed
@@ -184,7 +184,7 @@ def test_the_weights_are_those_that_were_evaluated(lesson2, convnet, monkeypatch
 # ---- What people bring ----
 
 @pytest.fixture(scope='module')
-def probabilities(lesson2, real_epoch):
+def probabilities(real_epoch):
     """The network of the real epoch: uint8 [n, 28, 28] -> probabilities [n, 10]."""
     tf = lesson2.tf
     with tf.Graph().as_default(), tf.Session() as session:
@@ -212,7 +212,7 @@ def test_each_kind_of_picture(probabilities, kind):
     assert right >= LEAST.get(kind, .9), results
 
 
-def test_pictures_of_a_folder_go_on_after_one_that_cannot_be_read(lesson2, real_epoch, capfd, tmp_path):
+def test_pictures_of_a_folder_go_on_after_one_that_cannot_be_read(real_epoch, tmp_path):
     folder = tmp_path / 'drawn'
     folder.mkdir()
     random = np.random.RandomState(3)
@@ -220,7 +220,7 @@ def test_pictures_of_a_folder_go_on_after_one_that_cannot_be_read(lesson2, real_
     own_digits.wall(random, 0)[0].save(str(folder / 'b wall.png'))
     (folder / 'c no picture.txt').write_text('7')
     stroke().save(str(folder / 'd seven.png'))
-    result = run_here(lesson2, capfd, '--output-dir', real_epoch.folder, '--predict', folder, check=2)
+    result = run_here(lesson2, '--output-dir', real_epoch.folder, '--predict', folder, check=2)
     lines = result.stdout.splitlines()[1:3]
     assert re.search(r'a row\.png +\d\d  [01]\.\d{4} [01]\.\d{4}(  unsure)?$', lines[0]), lines
     assert re.search(r'd seven\.png +\d +[01]\.\d{4}  \d \(', lines[1]), lines

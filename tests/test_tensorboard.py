@@ -137,7 +137,7 @@ def set_aside(browser, find, aside=('moving_average', 'train', 'evaluation')):
 
 # ---- What is in the log ----
 
-def test_one_log_has_the_lecture_s_graph_and_everything_else(four_epochs, lesson2):
+def test_one_log_has_the_lecture_s_graph_and_everything_else(four_epochs):
     tf, folder = lesson2.tf, str(four_epochs.folder / 'graphs' / 'convnet_mnist')
     (log,) = [name for name in os.listdir(folder) if 'tfevents' in name]  # and no folders
     assert not [name for name in os.listdir(folder) if os.path.isdir(os.path.join(folder, name))]
@@ -172,8 +172,8 @@ def test_the_graph_has_the_boxes_of_the_lecture_and_conv1_opens(page, browser, s
 
 
 @pytest.mark.slow
-def test_the_graph_of_two_towers(page, browser, screenshot, small_data, lesson3, tmp_path):
-    run_once(lesson3, '--epochs', 1, '--data-dir', small_data, '--output-dir', tmp_path)
+def test_the_graph_of_two_towers(page, browser, screenshot, small_data, tmp_path):
+    run_here(lesson3, '--epochs', 1, '--data-dir', small_data, '--output-dir', tmp_path)
     in_towers = {'scale', 'pool1', 'pool2', 'dropout', 'loss'}
     boxes = BOXES - in_towers - {'summaries'} | {'tower_0', 'tower_1', 'sum', 'whole', 'batch_size'}
     with tensorboard(str(tmp_path / 'graphs')) as address:
