@@ -7,19 +7,17 @@ prints, for each kind, how many are read rightly, unsure (a probability below 0.
 MNIST's test digits, enlarged, or strokes: polylines that are bent at random. Seeds are fixed.
 """
 import argparse
-import collections
 import functools
-import importlib
 import os
-import sys
 import tempfile
 
 import numpy as np
+import scipy.special
 from PIL import Image, ImageChops, ImageDraw, ImageFilter, ImageFont
 
-ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-sys.path.insert(0, ROOT)
-import utils  # noqa: E402
+from conftest import network_of
+import utils
+from support import digits
 
 STROKES = {  # (x, y) from 0 to 1, y downwards; each digit in one or more styles, each style of one or more strokes
     'usual': [
@@ -41,7 +39,6 @@ STROKES = {  # (x, y) from 0 to 1, y downwards; each digit in one or more styles
         None, None, None, None, [[(.2, .08), (.16, .56), (.88, .54)], [(.72, .1), (.7, .98)]], None, None, None, None,
         [[(.7, .14), (.45, .03), (.24, .24), (.4, .47), (.76, .2), (.78, .65), (.6, .95), (.34, .93), (.24, .82)]]]}
 PAPER = (250, 248, 244)
-Kind = collections.namedtuple('Kind', 'make expected')  # make(random, number) -> picture, its digits as a text
 
 
 # ---- Ink and paper ----------------------------------------------------------------------------------
@@ -77,9 +74,9 @@ def test_digits():
 
 def enlarged(random, size=160):
     """The ink of one of MNIST's test digits, and its label."""
-    chosen, digits = random.randint(10000), test_digits()
-    image = Image.fromarray(digits.images[chosen]).resize((size, size), Image.BICUBIC)
-    return image.point([min(255, max(0, 3 * (value - 90))) for value in range(256)]), int(digits.labels[chosen])
+    chosen, test = random.randint(10000), test_digits()
+    image = Image.fromarray(test.images[chosen]).resize((size, size), Image.BICUBIC)
+    return image.point([min(255, max(0, 3 * (value - 90))) for value in range(256)]), int(test.labels[chosen])
 
 
 def any_digit(random, size=160, **options):
@@ -146,21 +143,9 @@ def frame(random, number):
     return image, digit
 
 
-def tiny(random, number):
-    """28 x 28 pixels, strokes of one pixel, as a painting program makes them."""
-    digit = random.randint(10)
-    image = Image.new('L', (28, 28), 255)
-    pen = ImageDraw.Draw(image)
-    scale, shift = random.uniform(13, 22), random.uniform(2, 5, 2)
-    for stroke in STROKES['usual'][digit]:
-        points = smooth(np.array(stroke) + random.normal(0, .02, [len(stroke), 2]), 2) * [scale * .8, scale] + shift
-        pen.line([tuple(point) for point in np.round(points)], fill=0, width=1)
-    return image, digit
-
-
-def style(name, digits):
+def style(name, chosen):
     def make(random, number):
-        digit = digits[number % len(digits)]
+        digit = chosen[number % len(chosen)]
         return on_paper(random, drawn(random, digit, name, width=random.randint(7, 14))), digit
     return make
 
@@ -182,22 +167,6 @@ def coloured(random, number):
     return on_paper(random, ink, colour, paper), digit
 
 
-def low_contrast(random, number):
-    ink, digit = any_digit(random)
-    return on_paper(random, ink, (150, 150, 152), (192, 190, 186)), digit
-
-
-def shadow(random, number):
-    ink, digit = any_digit(random)
-    values = np.asarray(on_paper(random, ink, margin=1), np.float32)
-    y, x = np.meshgrid(np.linspace(-1, 1, values.shape[0]), np.linspace(-1, 1, values.shape[1]), indexing='ij')
-    a, b = random.uniform(-.3, .3, 2)
-    light = .7 + a * x + b * y - .1 * x * x
-    if number % 2:  # the edge of a hand's shadow, soft
-        light *= 1 - .3 / (1 + np.exp(-(x * random.choice([-1, 1]) - random.uniform(-.3, .3)) * 8))
-    return Image.fromarray(np.clip(values * light[:, :, np.newaxis], 0, 255).astype(np.uint8)), digit
-
-
 def ruled(random, number):
     """Ruled or squared paper."""
     ink, digit = any_digit(random)
@@ -216,14 +185,14 @@ def ruled(random, number):
 
 def several(random, number):
     """Two to five digits side by side, with gaps."""
-    digits = [any_digit(random, width=10) for _ in range(2 + number % 4)]
-    row = Image.new('L', (sum(ink.getbbox()[2] - ink.getbbox()[0] + 20 for ink, _ in digits) + 40, 220))
+    inks = [any_digit(random, width=10) for _ in range(2 + number % 4)]
+    row = Image.new('L', (sum(ink.getbbox()[2] - ink.getbbox()[0] + 20 for ink, _ in inks) + 40, 220))
     x = 20
-    for ink, _ in digits:
+    for ink, _ in inks:
         left, _, right, _ = ink.getbbox()
         row.paste(ink.crop((left, 0, right, ink.height)), (x, random.randint(20, 40)))
         x += right - left + random.randint(12, 28)
-    return on_paper(random, row, margin=.2), ''.join(str(digit) for _, digit in digits)
+    return on_paper(random, row, margin=.2), ''.join(str(digit) for _, digit in inks)
 
 
 # ---- No digits --------------------------------------------------------------------------------------
@@ -255,94 +224,52 @@ def page_of_text(random, number):
     return noisy(random, image.crop((0, 0, 380, 500))), ''
 
 
-def hand(random, number):
-    """A palm with fingers, of the colour of skin, in front of a wall."""
-    image = Image.new('RGB', (300, 300), (190, 185, 180))
-    pen = ImageDraw.Draw(image)
-    skin = (205, 150, 125)
-    pen.ellipse([90, 140, 210, 270], fill=skin)
-    for finger in range(5):
-        x = 95 + 27 * finger + random.randint(-6, 6)
-        pen.line([150 + (x - 150) * .6, 200, x + (finger - 2) * 12, 50 + abs(finger - 2) * 20 + random.randint(30)],
-                 fill=skin, width=22)
-    return noisy(random, image.rotate(random.randint(-40, 40), fillcolor=(190, 185, 180))), ''
-
-
-def scale(random, number):
-    """The dial of a bathroom scale."""
-    image = Image.new('RGB', (300, 300), (230, 230, 225))
-    pen = ImageDraw.Draw(image)
-    pen.ellipse([30, 30, 270, 270], fill=(250, 250, 250), outline=(60, 60, 60), width=random.randint(3, 9))
-    for angle in np.linspace(0, 2 * np.pi, 37 + number % 9):
-        direction = np.array([np.cos(angle), np.sin(angle)])
-        pen.line([tuple(150 + 112 * direction), tuple(150 + random.randint(88, 100) * direction)], fill=(40, 40, 40),
-                 width=2)
-    angle = random.uniform(0, 6)
-    pen.line([150, 150, 150 + 80 * np.cos(angle), 150 + 80 * np.sin(angle)], fill=(200, 30, 30), width=5)
-    return noisy(random, image), ''
-
-
-KINDS = {
-    'plain': plain, 'specks': specks, 'frame': frame, '28 x 28, one pixel': tiny,
-    'European 1 and 7': style('European', [1, 7]), 'open 4, curled 9': style('open or curled', [4, 9]),
-    'thin pen': thin_pen, 'felt pen': felt_pen, 'colour on colour': coloured, 'low contrast': low_contrast,
-    'shadow': shadow, 'ruled paper': ruled, 'several digits': several,
-    'no digit: wall': wall, 'no digit: photo': crop_of_photo, 'no digit: text': page_of_text, 'no digit: hand': hand,
-    'no digit: scale': scale}
+KINDS = {  # the function that makes a picture and its digits, and a seed of its own
+    'plain': (plain, 12), 'specks': (specks, 16), 'frame': (frame, 4),
+    'European 1 and 7': (style('European', [1, 7]), 1), 'open 4, curled 9': (style('open or curled', [4, 9]), 11),
+    'thin pen': (thin_pen, 17), 'felt pen': (felt_pen, 3), 'colour on colour': (coloured, 2),
+    'ruled paper': (ruled, 13), 'several digits': (several, 14),
+    'no digit: wall': (wall, 10), 'no digit: photo': (crop_of_photo, 7), 'no digit: text': (page_of_text, 9)}
 
 
 def pictures(kind, count):
     """Yields (picture, its digits as a text) of a kind; '' if there is none."""
+    make, seed = KINDS[kind]
     for number in range(count):
-        picture, digits = KINDS[kind](np.random.RandomState([sorted(KINDS).index(kind), number]), number)
-        yield picture, str(digits)
+        picture, expected = make(np.random.RandomState([seed, number]), number)
+        yield picture, str(expected)
 
 
-# ---- How many are read ------------------------------------------------------------------------------
+def read_kind(kind, count, network):
+    """Yields 'right', 'wrong', one of these after 'unsure, and ', or 'refused' for each picture of a kind.
 
-def read_kind(kind, count, probabilities):
-    """Yields, for each picture of a kind, 'right', 'wrong', 'refused' or 'unsure', and (is it right, is it unsure).
-
-    probabilities: the network, as a function of uint8 [n, 28, 28] that returns [n, 10].
+    network: of conftest.network_of.
     """
-    from support import digits
     with tempfile.TemporaryDirectory() as folder:
         path = os.path.join(folder, 'picture.png')
         for picture, expected in pictures(kind, count):
             picture.save(path)
             try:
-                rows = probabilities(np.array(digits.read_digits(path)))
+                logits = network(np.array(digits.read_digits(path)))['softmax_linear']
             except utils.UserError:
-                yield 'refused', (False, False)
+                yield 'refused'
                 continue
-            right = ''.join(map(str, rows.argmax(axis=1))) == expected
-            unsure = rows.max(axis=1).min() < digits.UNSURE
-            yield 'unsure' if unsure and not right else 'right' if right else 'wrong', (right, unsure)
+            unsure = scipy.special.softmax(logits, axis=1).max(axis=1).min() < digits.UNSURE
+            right = ''.join(map(str, logits.argmax(axis=1))) == expected
+            yield ('unsure, and ' if unsure else '') + ('right' if right else 'wrong')
 
 
 def main(flags):
-    lesson = importlib.import_module('07_convnet_mnist')
-    tf = lesson.tf
-    convnet_flags = lesson.cli.parse_convnet_flags('', ['--name', flags.name, '--output-dir', flags.output_dir])
-    images = tf.placeholder(tf.uint8, [None, 28, 28])
-    output = tf.nn.softmax(lesson.inference(images, keep_prob=1.0))
-    averages = tf.train.Saver(tf.train.ExponentialMovingAverage(0).variables_to_restore())
-    with tf.Session() as session, lesson.runs.trained_checkpoint(convnet_flags) as checkpoint:
-        session.run(tf.global_variables_initializer())
-        averages.restore(session, checkpoint)
-        print('| {} pictures each | right | of these marked unsure | unsure, and wrong | wrong | refused |\n'
-              '|---|---|---|---|---|---|'.format(flags.count))
-        for kind in KINDS:
-            found = list(read_kind(kind, flags.count, lambda digits: session.run(output, {images: digits})))
-            counts = collections.Counter(result for result, _ in found)
-            marked = sum(which == (True, True) for _, which in found)
-            print('| {} | {} | {} | {} | {} | {} |'.format(kind, counts['right'], marked, counts['unsure'],
-                                                           counts['wrong'], counts['refused']), flush=True)
+    network = network_of(flags.output_dir, flags.name)
+    print('| {} pictures each | right | of these marked unsure | unsure, and wrong | wrong | refused |\n'
+          '|---|---|---|---|---|---|'.format(flags.count))
+    for kind in KINDS:
+        found = list(read_kind(kind, flags.count, network))
+        counts = [found.count(each) for each in ('unsure, and right', 'unsure, and wrong', 'wrong', 'refused')]
+        print('| {} | {} | {} | {} | {} | {} |'.format(kind, found.count('right') + counts[0], *counts), flush=True)
 
 
 if __name__ == '__main__':
-    from support import script
-    script.start()
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('--name', default='convnet_mnist', help='the run whose network reads them')
     parser.add_argument('--output-dir', default=utils.HERE)
