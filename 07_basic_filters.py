@@ -177,7 +177,7 @@ def main(arguments=None):
                       for kind, outputs_of_kind in tensors.items() for name, output in outputs_of_kind.items())
             summary = figures.plot_filters(folders.figures, flags, picture, grey_picture, values, matrices, pixel,
                                            patch_start)
-    page = pages.write_filters_page(folders.figures, flags, picture)
+    page = pages.write_filters_page(folders.figures, flags, picture, matrices, pixel)
     writer = tf.summary.FileWriter(folders.graphs, graph, filename_suffix='.basic_filters')
     writer.add_summary(summary)
     writer.close()

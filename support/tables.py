@@ -73,7 +73,7 @@ def print_kernels(matrices, tensors):
         for line in lines[1:]:
             print(' ' * 62 + line)
     for name, matrix in matrices.items():
-        if not results.is_zero_sum(matrix) and abs(matrix.sum() - 1) > 1e-3:
+        if not results.is_zero_sum(matrix) and abs(matrix.sum() - 1) > results.UNIT_SUM:
             print(('\nThe kernel {0} sums to {1:.4g}: its output is {1:.4g} times as bright as the picture.\n'
                    'Divide its numbers by {1:.4g} to keep the brightness.' if matrix.sum() > 0 else
                    '\nThe kernel {0} sums to {1:.4g}: where the picture is even, its output is negative, and shown '

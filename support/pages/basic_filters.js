@@ -50,33 +50,31 @@ function update() {
   output = rgb && !wrong ? ofEachChannel(kernel, stride, padding) :
     conv2d(input, filterOf(kernel, input.channels), stride, padding);
   at('wrong').disabled = input.channels === 1;
-  const sum = sumOf(kernel), isZeroSum = Math.abs(sum) <= 1e-5 * sumOf(kernel.flat().map(Math.abs));
-  at('sum').textContent = Number(sum.toPrecision(6)) + (wrong ? ', three times' : '');
+  const sum = sumOf(kernel), isZeroSum = sumsToZero(kernel.flat());
   at('words').textContent = words(kernel, wrong ? 3 * sum : sum, isZeroSum, wrong);
-  at('divide').disabled = isZeroSum || Math.abs(sum - 1) < 1e-5;
+  at('divide').disabled = isZeroSum || Math.abs(sum - 1) <= data.unitSum;
   const formula = (length, k) => `ceil(${padding === 'SAME' ? length : `(${length} - ${k} + 1)`} / ${stride})`;
   at('pictureSize').textContent = `${input.height} high, ${input.width} wide${picture.reduced}`;
   at('resultSize').textContent = `${formula(input.height, h)} = ${output.height} high, ` +
-    `${formula(input.width, w)} = ${output.width} wide`;
-  at('outputSize').textContent = `${output.height} high, ${output.width} wide` + (stride > 1 ? ', shown enlarged' : '');
+    `${formula(input.width, w)} = ${output.width} wide` + (stride > 1 ? ', shown enlarged' : '');
   at('scale').className = isZeroSum ? 'scaled' : '';
   at('scale').textContent = isZeroSum ? 'Scaled, as the kernel sums to 0: black -1 or less, grey 0, white 1 or more' :
     'Black is 0 or less, white 1 or more';
   draw(at('picture'), input);
   brightness = isZeroSum ? value => 0.5 + 0.5 * value : value => value;
   showAll();
-  const isTyping = document.activeElement.matches('input');  // or dragging: no transition then
-  at('result').animate?.([{opacity: 0.4}, {opacity: 1}], {duration: isStill() || isTyping ? 0 : 300});
   showCode();
   chooseCentre(centre.row, centre.column);
 }
+
+const sumsToZero = weights => Math.abs(sumOf(weights)) <= data.zeroSum * sumOf(weights.map(Math.abs));
 
 // What the weights say about the output.
 function words(kernel, sum, isZeroSum, wrong) {
   const count = kernel.flat().length, times = wrong ? ', three times over,' : '';
   const text = [], weights = count > 1 ? `These ${count} weights${times} sum to` : `This weight${times} is`;
   if (isZeroSum) text.push(`${weights} 0: flat areas become 0, shown grey.`);
-  else if (Math.abs(sum - 1) < 1e-5) text.push(`${weights} 1: flat areas keep their brightness.`);
+  else if (Math.abs(sum - 1) <= data.unitSum) text.push(`${weights} 1: flat areas keep their brightness.`);
   else text.push(`${weights} ${Number(sum.toPrecision(4))}: flat areas become ` +
                  (sum > 1 ? 'brighter.' : sum > 0 ? 'darker.' : 'negative, shown black.'));
   const sumWhere = isMeant => Math.sign(Math.round(1e6 * sumOf(kernel.map((row, y) =>
@@ -146,7 +144,7 @@ function showCode() {
   at('line').textContent = `tf.nn.conv2d(images, np.float32([${rows}])[:, :, np.newaxis, np.newaxis]${channels}, ` +
     `strides=[1, ${stride}, ${stride}, 1], padding='${padding}')`;
   const name = at('kernels').value;
-  const known = name in data.kernels && !at('flip').checked;
+  const known = name in data.kernels && name !== 'custom' && !at('flip').checked;
   at('command').textContent = 'python 07_basic_filters.py' + (picture.name ? ` --image ${picture.name}` : '') +
     (known ? ` --kernels ${name}` : ` --custom-kernel "${kernel.map(row => row.join(' ')).join('; ')}"`) +
     (stride > 1 ? ` --stride ${stride}` : '') + (padding === 'VALID' ? ' --padding VALID' : '') +
@@ -183,7 +181,7 @@ function setWeight(input, value) {
   matrix[input.dataset.y][input.dataset.x] = value;
   own = matrix;
   const isNow = ([, rows]) => JSON.stringify(rows) === JSON.stringify(matrix);
-  at('kernels').value = Object.entries(allKernels).find(isNow)?.[0] ?? 'your own';
+  at('kernels').value = Object.entries(data.kernels).find(isNow)?.[0] ?? 'your own';
   for (const each of at('editor').querySelectorAll('input'))
     each.style = signed(matrix[each.dataset.y][each.dataset.x], largestOf(matrix));
   update();
@@ -199,7 +197,7 @@ function centred(list, length, filler) {
 
 async function setPicture(source, name) {
   const bitmap = await createImageBitmap(source);
-  const scale = Math.min(1, 480 / Math.max(bitmap.width, bitmap.height));
+  const scale = Math.min(1, data.side / Math.max(bitmap.width, bitmap.height));
   const [height, width] = [bitmap.height, bitmap.width].map(side => Math.max(1, Math.round(side * scale)));
   const context = new OffscreenCanvas(width, height).getContext('2d');
   context.fillStyle = 'white';  // behind what is transparent
@@ -211,7 +209,7 @@ async function setPicture(source, name) {
   const reduced = scale < 1 ? ` (reduced from ${bitmap.height} by ${bitmap.width}; the command does not)` : '';
   const planes = range(3).map(c => values(height, width, 1, (y, x) => valueAt(rgb, y, x, c)));
   picture = {name, reduced, rgb, planes, grey};
-  centre = {row: Math.floor(0.842 * height), column: Math.floor(0.4885 * width)};  // beside the Chihuahua's tag
+  centre = {row: Math.floor(data.place[0] * height), column: Math.floor(data.place[1] * width)};
 }
 
 async function openFile(file) {

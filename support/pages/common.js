@@ -130,12 +130,8 @@ function contribution(input, c, top, left, kernel, name = '') {
 let isKept = false;  // after a click, until the next one, so that the mouse can leave the canvas
 function keep(isOn) {
   isKept = isOn;
-  at('kept').hidden = !isOn;
+  document.body.classList.toggle('kept', isOn);
 }
-at('kept').onclick = () => {
-  keep(false);
-  document.querySelector('.framed canvas').focus({preventScroll: true});  // the button is gone
-};
 window.addEventListener('keydown', ({key}) => key === 'Escape' && keep(false));
 at('reset').onclick = () => location.reload();
 const MOVES = {ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1]};
@@ -166,10 +162,10 @@ function listen(canvas, point, move, canKeep = true) {
 }
 
 // Makes a group of buttons one stop of the Tab key; the arrow keys move within it.
-function oneTabStop(group, current = 0) {
+function oneTabStop(group) {
   const buttons = [...group.querySelectorAll('button')];
   const focus = stop => buttons.forEach((button, i) => button.tabIndex = i === stop ? 0 : -1);
-  focus(current);
+  focus(0);
   group.onkeydown = event => {
     if (!(event.key in MOVES)) return;
     event.preventDefault();
@@ -180,8 +176,6 @@ function oneTabStop(group, current = 0) {
 }
 
 // ---- The guide ----
-
-const isStill = () => matchMedia('(prefers-reduced-motion: reduce)').matches;
 
 // steps: [id, text, answer]: what each highlights and says, and, if it asks for something, a function that answers when
 // that is done. Returns a function that shows step n, or, without n, checks again what is asked; it returns the step.

@@ -6,7 +6,7 @@ const FIGURES = ['image', ...data.order.slice(0, -1)].flatMap(name =>
 const figureOf = name => at(name).closest('figure');
 const hasKernels = name => name === firstConv || name === HAND;  // each channel is shown beside its kernel
 const DRAWN = 'Your drawing';
-let images = [];    // one or several digits, each 28 x 28 pixels, 0 to 255
+let images = [];    // one or several digits, each of pixels from 0 to 255
 let network;        // the values of each layer, for one of them
 let shown = '';     // what they are: DRAWN, 'Test digit, a 7', ...
 let chosen = null;  // {name, y, x, channel}: the activation that is explained
@@ -16,7 +16,7 @@ function titleOf(name) {
   if (name === 'image') return `the image, ${height} x ${width}`;
   if (name === HAND) return `${HAND}, in place of ${firstConv}; no layer uses it`;
   const sizes = isImage(name) ? `${channels} channels of ${height} x ${width}` : `${channels} units`;
-  const how = !(name in layers) ? `the ${data.pooling === 'max' ? 'largest' : 'mean'} of each 2 x 2` :
+  const how = !(name in layers) ? `the ${isLargest(name) ? 'largest' : 'mean'} of each 2 x 2` :
     !isImage(name) ? `each sees all of ${before(name)}` :
       hasKernels(name) ? 'each beside its kernel' : `sums over ${before(name)}'s ${input.channels}`;
   return `${name}: ${sizes}, ${how}`;
@@ -102,7 +102,6 @@ const bars = [...at('bars').querySelectorAll('button')].map(button => {  // thre
   const cells = [...at('bars').children], place = cells.indexOf(button);
   return cells.slice(place + 1, place + 5);
 });
-oneTabStop(at('bars'));
 
 // Reads one or several digits, and shows the layers for one of them. Unless a click has chosen an activation, the
 // strongest one of the layer is explained.
@@ -112,8 +111,6 @@ function read(digits, name, number = 0) {
   network = networks[number];
   shown = name;
   showAnswer(networks.map(each => softmaxOf([...each[LAST].array])), number);
-  const first = name === DRAWN ? undefined : textOf(digits[0]);
-  for (const button of document.querySelectorAll('.digit')) button.ariaPressed = button.value === first;
   at('guideNext').disabled = false;
   FIGURES.filter(name => !figureOf(name).hidden).forEach(showLayer);
   if (chosen && !isKept) chosen = strongestOf(chosen.name);
@@ -125,7 +122,7 @@ function showAnswer(all, number) {  // all: {exponentials, probabilities} of eac
   const {exponentials, probabilities} = all[number], readings = all.map(each => largestAt(each.probabilities));
   const largest = all.map(each => Math.max(...each.probabilities));
   const second = largestAt(probabilities.map((value, digit) => digit === readings[number] ? -1 : value));
-  const unsure = Math.min(...largest) < 0.9 ? ', unsure' : '';
+  const unsure = Math.min(...largest) < data.unsure ? ', unsure' : '';
   const button = (digit, i) => `<button data-number="${i}" aria-pressed="${i === number}" ` +
     `aria-label="show the layers of digit ${i + 1}, a ${digit}">${digit}</button>`;
   at('answer').innerHTML = `${shown}: the network reads ` + (all.length > 1 ?
@@ -157,7 +154,6 @@ function enlargeChannel({name, y, x, channel}) {
   Object.assign(at('channel'), {height, width});
   at('channel').getContext('2d').drawImage(at(name), left, top, width, height, 0, 0, width, height);
   frame(at('channel'), y, x, 1, 1);
-  at('channelName').textContent = `channel ${channel}, enlarged`;
 }
 
 // Lines from the corners of the patch to the activation that is computed from it. The inputs [{y, x, channel}] that the
@@ -202,7 +198,8 @@ function explain() {
 }
 
 const activationOf = (name, sum, value) => name === LAST ? `the logit is ${value}` :
-  `${data.activation} makes it ${value}` + (data.activation === 'relu' && sum < 0 ? ', as all below 0' : '');
+  `${data.kinds[name].toLowerCase()} makes it ${value}` +
+    (data.kinds[name] === 'Relu' && sum < 0 ? ', as all below 0' : '');
 
 const placeOf = ({width, channels}, i) =>
   ({y: Math.floor(i / channels / width), x: Math.floor(i / channels) % width, channel: i % channels});
@@ -247,13 +244,13 @@ function explainUnit({name, channel}, input, value) {
 function explainPooling({name, y, x, channel}, input, value) {
   const four = fourOf(input, y, x, channel);
   frameIn(before(name), 2 * y, 2 * x, channel, four.length, four[0].length);
-  return [`<p><b>${value}</b> is the ${data.pooling === 'max' ? 'largest' : 'mean'} of these activations of ` +
+  return [`<p><b>${value}</b> is the ${isLargest(name) ? 'largest' : 'mean'} of these activations of ` +
     `${before(name)}.</p>`, matrixTable(`activations of ${before(name)}`, four, 'four')];
 }
 
 function explainConvolution({name, y, x, channel}, input, value) {
   const [h, w] = layers[name].shape, bias = layers[name].biases[channel];
-  const [top, left] = [y - Math.floor((h - 1) / 2), x - Math.floor((w - 1) / 2)];
+  const top = patchStart(y, input.height, h, 1, 'SAME'), left = patchStart(x, input.width, w, 1, 'SAME');
   const parts = range(input.channels).map(c => contribution(input, c, top, left, kernelOf(layers[name], c, channel),
                                                             input.channels > 1 ? `channel ${c} ` : ''));
   const total = sumOf(parts.map(part => part.sum));

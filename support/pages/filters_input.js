@@ -37,7 +37,7 @@ function show(input, value) {
   setWeight(input, Number(input.value));
 }
 
-at('kernels').onchange = ({target}) => setMatrix(allKernels[target.value] ?? own ?? matrix, target.value);
+at('kernels').onchange = ({target}) => setMatrix(data.kernels[target.value] ?? own ?? matrix, target.value);
 at('rows').onchange = ({target}) =>
   setMatrix(centred(matrix, Number(target.value), matrix[0].map(() => 0)), 'your own');
 at('columns').onchange = ({target}) =>
@@ -48,13 +48,6 @@ at('divide').onclick = () => {
   setMatrix(matrix.map(row => row.map(value => value / sumOf(matrix))), 'your own');
   at('kernels').focus();  // the button does nothing now
 };
-for (const button of document.querySelectorAll('[data-copy]'))
-  button.onclick = () => {
-    getSelection().selectAllChildren(at(button.dataset.copy));
-    const label = button.textContent;  // navigator.clipboard is not there for a page from the disk
-    if (document.execCommand('copy')) button.textContent = 'Copied';
-    setTimeout(() => button.textContent = label, 1500);
-  };
 at('file').onchange = ({target}) => openFile(target.files[0]);
 window.ondragover = event => event.preventDefault();
 window.ondrop = event => {
@@ -64,7 +57,6 @@ window.ondrop = event => {
 
 // ---- The kernel slides ----
 
-const SPEEDS = [[700, 1], [250, 1], [60, 1.02], [30, 1.05], [15, 1.07]];  // milliseconds for a step, growth of steps
 let timer;
 
 // Moves on by so many outputs; while the output fills in, up to there.
@@ -94,8 +86,7 @@ function play(isPlaying, count = 1) {
   at('total').parentNode.ariaLive = isPlaying ? 'off' : 'polite';
   if (!isPlaying) return;
   keep(false);
-  const [milliseconds, growth] = SPEEDS[at('speed').value];
-  if (slide(Math.floor(count))) timer = setTimeout(play, milliseconds, true, count * growth);
+  if (slide(Math.floor(count))) timer = setTimeout(play, 30, true, count * 1.05);
   else play(false);
 }
 
@@ -134,10 +125,9 @@ const GUIDE = [
 
 // Columns that sum to 0 are blind to what changes from left to right only; rows that do not see the other changes.
 function judgeEdgeFinder(rows) {
-  const scale = sumOf(rows.flat().map(Math.abs)) || 1, isZero = sum => Math.abs(sum) < 1e-6 * scale;
-  const sums = rows[0].map((_, x) => sumOf(rows.map(row => row[x]))), wrong = sums.findIndex(sum => !isZero(sum));
-  if (wrong >= 0) return ` Not yet: column ${wrong} sums to ${Number(sums[wrong].toPrecision(4))}.`;
-  if (rows.every(row => isZero(sumOf(row)))) return ' Not yet: every row sums to 0, too.';
+  const columns = rows[0].map((_, x) => rows.map(row => row[x])), wrong = columns.findIndex(each => !sumsToZero(each));
+  if (wrong >= 0) return ` Not yet: column ${wrong} sums to ${Number(sumOf(columns[wrong]).toPrecision(4))}.`;
+  if (rows.every(sumsToZero)) return ' Not yet: every row sums to 0, too.';
   return ' Yes: every column sums to 0, so vertical edges vanish; the rows do not.';
 }
 
@@ -145,14 +135,13 @@ const showGuide = guideThrough(GUIDE);
 
 // ---- The start ----
 
-const allKernels = {...data.kernels, ...data.custom};
 at('rows').innerHTML = at('columns').innerHTML = range(7).map(i => `<option>${i + 1}</option>`).join('');
-at('kernels').innerHTML = [...Object.keys(allKernels), 'your own'].map(name => `<option>${name}</option>`).join('');
-const first = Object.keys(data.custom)[0] ?? ('left_sobel' in allKernels ? 'left_sobel' : Object.keys(allKernels)[0]);
+at('kernels').innerHTML = [...Object.keys(data.kernels), 'your own'].map(name => `<option>${name}</option>`).join('');
+const first = ['custom', 'left_sobel', ...Object.keys(data.kernels)].find(name => name in data.kernels);
 const image = Object.assign(new Image(), {src: data.image});
 at('stride').value = data.stride;
 at('padding').value = data.padding;
 image.decode().then(() => setPicture(image, data.image_name)).then(() => {
-  setMatrix(allKernels[first], first);
+  setMatrix(data.kernels[first], first);
   showGuide(0);
 });

@@ -1,7 +1,6 @@
 // ---- The arithmetic of the network, layer by layer ----
 
 const bytesOf = base64 => Uint8Array.from(atob(base64), character => character.charCodeAt(0));
-const textOf = bytes => btoa(String.fromCharCode(...bytes));
 
 // Weights are whole numbers from -127 to 127, times one scale for each output channel.
 const layers = {};
@@ -10,18 +9,21 @@ for (const [name, {shape, weights, scales, biases}] of Object.entries(data.layer
   layers[name] = {shape, biases, weights: Float32Array.from(bytes, (byte, i) => byte * scales[i % scales.length])};
 }
 
-const ACTIVATIONS = {relu: value => Math.max(value, 0), tanh: Math.tanh};
+const ACTIVATIONS = {Relu: value => Math.max(value, 0), Tanh: Math.tanh};  // by the type of TensorFlow's operation
 const HAND = 'hand-coded';  // a layer beside the network's, with the kernels of kernels.py
 const firstConv = data.order.find(name => layers[name]?.shape.length === 4);
 if (data.handCoded) {
   const weights = Float32Array.from(data.handCoded.flat(3)), shape = layers[firstConv].shape;
   layers[HAND] = {shape, weights, biases: Array(shape[3]).fill(0)};
+  data.kinds[HAND] = data.kinds[firstConv];
 }
 
+const isLargest = name => data.kinds[name] === 'MaxPool';  // of the four, not their mean
 const LAST = data.order.at(-1), before = name => data.order[data.order.indexOf(name) - 1] ?? 'image';
 
 // A fully connected layer is a convolution whose kernel is as large as its input.
-function layer(input, {shape, weights, biases}, activation) {
+function layer(input, name) {
+  const {shape, weights, biases} = layers[name], activation = ACTIVATIONS[data.kinds[name]] ?? (value => value);
   const output = shape.length === 4 ? conv2d(input, {shape, weights}) :
     conv2d(input, {shape: [input.height, input.width, input.channels, shape[1]], weights}, 1, 'VALID');
   const {array, channels} = output;
@@ -29,7 +31,7 @@ function layer(input, {shape, weights, biases}, activation) {
   return output;
 }
 
-function pool(input) {
+function pool(input, name) {
   const {height, width, channels, array} = input;
   return values(Math.ceil(height / 2), Math.ceil(width / 2), channels, (y, x, c) => {
     let largest = -Infinity, sum = 0, count = 0;
@@ -39,7 +41,7 @@ function pool(input) {
         sum += value;
         if (value > largest) largest = value;
       }
-    return data.pooling === 'max' ? largest : sum / count;
+    return isLargest(name) ? largest : sum / count;
   });
 }
 
@@ -50,15 +52,12 @@ function fourOf(input, y, x, c) {
       valueAt(input, 2 * y + row, 2 * x + column, c)));
 }
 
-// All layers for an image of 28 x 28 pixels, 0 to 255.
+// All layers for an image, of pixels from 0 to 255.
 function inference(pixels) {
-  const found = {image: values(28, 28, 1, (y, x) => pixels[28 * y + x] / 255)};
+  const found = {image: values(data.size, data.size, 1, (y, x) => pixels[data.size * y + x] / 255)};
   for (const name of data.order)
-    found[name] = name in layers ?
-      layer(found[before(name)], layers[name], name === LAST ? value => value : ACTIVATIONS[data.activation]) :
-      pool(found[before(name)]);
+    found[name] = (name in layers ? layer : pool)(found[before(name)], name);
   let compared;  // computed when it is looked at
-  if (HAND in layers) Object.defineProperty(found, HAND, {
-    get: () => compared ??= layer(found.image, layers[HAND], ACTIVATIONS[data.activation])});
+  if (HAND in layers) Object.defineProperty(found, HAND, {get: () => compared ??= layer(found.image, HAND)});
   return found;
 }
