@@ -19,6 +19,7 @@ from selenium.webdriver.remote.file_detector import UselessFileDetector
 from selenium.webdriver.support.ui import Select, WebDriverWait
 
 from conftest import ROOT, run_once
+from support import pages
 
 CUSTOM = '0.5 -1; 2 0.25; -3 1'  # 3 x 2
 
@@ -553,9 +554,19 @@ def test_a_file_s_name_is_text(browser, folder, tmp_path):
     assert browser.title == title
 
 
+@pytest.mark.parametrize('name', list(pages.SCRIPTS))
+def test_the_page_in_docs_is_today_s(name):
+    in_docs = pathlib.Path(ROOT, 'docs', name).read_text(encoding='utf-8')
+    assert re.sub('(?m)id="data">.*$', 'id="data">{}</script>', in_docs) == pages.render(name, {}).decode('utf-8')
+
+
 def test_a_small_file_that_asks_for_nothing(page, folder):
-    content = (folder / 'basic_filters.html').read_text(encoding='utf-8')
-    assert (folder / 'basic_filters.html').stat().st_size < 600000 and content.count('<script') == 2
+    assert_asks_for_nothing(page, folder / 'basic_filters.html', 600000)
+
+
+def assert_asks_for_nothing(page, path, size):
+    content = path.read_text(encoding='utf-8')
+    assert path.stat().st_size < size and content.count('<script') == 2
     assert page.execute_script('return performance.getEntriesByType("resource").filter(each => '
                                '!each.name.startsWith("data:")).length') == 0
     blocked = page.execute_async_script('''const done = arguments[0];

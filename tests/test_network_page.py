@@ -1,8 +1,6 @@
 """The page of lesson 2 in a real browser, judged by TensorFlow and by --predict; and the picture of the activations."""
 import base64
 import io
-import os
-import pathlib
 import re
 import types
 from urllib.parse import quote
@@ -10,6 +8,7 @@ from urllib.parse import quote
 import numpy as np
 import pytest
 import scipy.signal
+import scipy.special
 from PIL import Image, ImageDraw
 
 from selenium import webdriver
@@ -20,15 +19,14 @@ from selenium.webdriver.support.ui import WebDriverWait
 import kernels
 import own_digits
 import utils
-from conftest import LAYERS, ROOT
 from support import digits, pages, results
-from test_filters_page import open_page, touch
+from test_filters_page import assert_asks_for_nothing, open_page, touch
 
 
 @pytest.fixture(scope='module')
 def page_path(four_epochs):
     path = four_epochs.folder / 'figures' / 'convnet_mnist' / 'convnet_mnist.html'
-    assert 'open {} in a browser'.format(os.path.relpath(str(path))) in four_epochs.result.stdout
+    assert re.search('open .*convnet_mnist.html in a browser', four_epochs.result.stdout)
     return path
 
 
@@ -289,15 +287,17 @@ def test_pointing_in_a_narrow_window_touching_and_choosing(page, network, mnist)
     page.execute_async_script('requestAnimationFrame(() => requestAnimationFrame(arguments[0]))')
     assert re.match(r'Your drawing: the network reads \d ', text(page, 'answer'))
     buttons = page.find_elements(By.CSS_SELECTOR, '#digits button, #mistakes button')
-    reads = network(mnist.test.images[:130])['softmax_linear'].argmax(axis=1)  # of the small dataset's test digits
-    mistakes = min((reads != mnist.test.labels[:130]).sum(), 20)
-    assert len(buttons) == 20 + mistakes and all(button.get_attribute('aria-label') for button in buttons)
+    logits = network(mnist.test.images[:130])['softmax_linear']  # of the small dataset's test digits
+    probabilities, reads = scipy.special.softmax(logits, axis=1), logits.argmax(axis=1)
+    margins = probabilities.max(axis=1) - probabilities[range(130), mnist.test.labels[:130]]
+    mistakes = min((margins > 0.05).sum(), 20)  # of others, the page's weights of 8 bits might make no mistakes
+    assert len(buttons) == 10 + mistakes and all(button.get_attribute('aria-label') for button in buttons)
     assert all(min(button.size.values()) >= 24 for button in buttons)
     buttons[1].send_keys(Keys.ENTER)
     assert page.find_element(By.CSS_SELECTOR, '.digit[aria-pressed=true]') == buttons[1]
     assert 'Test digit, a 2: the network reads {} '.format(reads[1]) in text(page, 'answer')
-    buttons[20].send_keys(Keys.ENTER)
-    assert 'the network reads {} '.format(buttons[20].text[-1]) in text(page, 'answer')
+    buttons[10].send_keys(Keys.ENTER)
+    assert 'the network reads {} '.format(buttons[10].text[-1]) in text(page, 'answer')
 
 
 def test_a_new_image_has_its_strongest_activation_explained_unless_one_was_clicked(page):
@@ -368,28 +368,16 @@ def test_several_digits_have_a_probability_each(page, network, mnist):
 
 
 def test_a_group_of_digits_is_one_stop_of_the_tab_key(page):
-    for name, count in ('digits', 20), ('bars', 10):
+    for name in 'digits', 'bars':
         buttons = page.find_elements(By.CSS_SELECTOR, '#{} button'.format(name))
         stops = [i for i, button in enumerate(buttons) if button.get_attribute('tabindex') == '0']
-        assert len(buttons) == count and len(stops) == 1
+        assert len(buttons) == 10 and len(stops) == 1
         buttons[stops[0]].send_keys(Keys.ARROW_RIGHT, Keys.NULL)
         page.switch_to.active_element.send_keys(Keys.ARROW_UP)
         assert page.switch_to.active_element == buttons[stops[0]]
         page.switch_to.active_element.send_keys(Keys.ARROW_LEFT)
-        assert page.switch_to.active_element == buttons[(stops[0] - 1) % count]
+        assert page.switch_to.active_element == buttons[stops[0] - 1]
         assert page.switch_to.active_element.get_attribute('tabindex') == '0'
-
-
-def test_a_quick_page_that_asks_for_nothing(page, page_path):
-    milliseconds = page.execute_script('''const start = performance.now(), bytes = bytesOf(data.digits[3].pixels);
-        for (let i = 0; i < 10; i++) inference(bytes);
-        return (performance.now() - start) / 10''')
-    assert milliseconds < 200 and page_path.stat().st_size < 5e6
-    content = page_path.read_text(encoding='utf-8')
-    assert not re.search('localStorage|sessionStorage|indexedDB|document.cookie|https?://', content)
-    assert page.execute_script('return performance.getEntriesByType("resource").length') == 0
-    assert page.execute_async_script('''const done = arguments[0];
-        fetch('data:text/plain,x').then(() => done(false), () => done(true))''')
 
 
 def test_the_numbers_of_a_patch_are_legible_on_the_colours_of_activations(page):
@@ -465,18 +453,19 @@ def test_a_drawing_that_is_no_digit_leaves_nothing_of_the_one_before(page):
 
 
 def test_mistakes_are_what_the_page_reads_and_in_the_order_that_it_says(page):
-    found = page.execute_script('''return [...document.querySelectorAll('#mistakes button')].map(button => {
-        const logits = [...inference(bytesOf(button.value))[LAST].array];
+    found = page.execute_script('''return [...document.querySelectorAll('#mistakes button')].map((button, i) => {
+        const logits = [...inference(bytesOf(data.mistakes[i].pixels))[LAST].array];
         return [button.textContent, logits]; })''')
     probabilities = []
     for caption, logits in found:
         label, read = map(int, caption.split('\u2192'))
         assert label != read == np.argmax(logits)
         probabilities.append(np.exp(logits[label]) / np.exp(logits).sum())
-    assert len(found) > 1 and probabilities == sorted(probabilities)
+    assert len(found) > 1 and (np.diff(probabilities) > -0.02).all()  # by weights of 8 bits
 
 
-def test_an_answer_within_a_frame(page):
+def test_a_quick_page_that_asks_for_nothing(page, page_path):
+    assert_asks_for_nothing(page, page_path, 5e6)
     milliseconds = page.execute_script("""clear(); drawing.lineWidth = 18; drawing.beginPath();
         drawing.moveTo(60, 60); drawing.lineTo(200, 60); drawing.lineTo(120, 220); drawing.stroke();
         const times = []; for (let i = 0; i < 12; i++) {
@@ -494,10 +483,11 @@ def test_an_address_changes_nothing(browser, page_path):
 
 # ---- The page cannot lie ----
 
-def network_of(kinds, activation, pooling, seed=0):
+def network_of(kinds, activation, pooling, padding='SAME'):
     """Results of a network of layers (kind, size) that TensorFlow computes, with random weights."""
     tf = results.tf
-    random = np.random.RandomState(seed)
+    random = np.random.RandomState(0)
+    activation = getattr(tf, activation, None) or getattr(tf.nn, activation)
     images = random.randint(0, 256, [20, 28, 28]).astype(np.uint8)
     value, weights, layers = tf.constant(images[..., np.newaxis] / np.float32(255)), {}, {}
     for number, (kind, size) in enumerate(kinds):
@@ -511,14 +501,16 @@ def network_of(kinds, activation, pooling, seed=0):
             shape = [int(side) for side in shape]
             weights[name + '/weights'] = random.normal(0, np.prod(shape[:-1]) ** -.5, shape).astype(np.float32)
             weights[name + '/biases'] = random.normal(0, .1, shape[-1:]).astype(np.float32)
-            value = (tf.nn.conv2d(value, weights[name + '/weights'], [1] * 4, 'SAME') if kind == 'conv' else
+            value = (tf.nn.conv2d(value, weights[name + '/weights'], [1] * 4, padding) if kind == 'conv' else
                      tf.matmul(value, weights[name + '/weights'])) + weights[name + '/biases']
             value = activation(value) if number < len(kinds) - 1 else value
         layers[name] = value
     with tf.Session() as session:
         found, probabilities = session.run([layers, tf.nn.softmax(value)])
     test = utils.Dataset(images, probabilities.argmax(axis=1).astype(np.uint8))
-    return results.Results({}, weights, {name: each[0] for name, each in found.items()}, None, probabilities, test)
+    kinds = {name: layer.op.type for name, layer in layers.items()}
+    return results.Results(kinds, {}, weights, {name: each[0] for name, each in found.items()},
+                           probabilities, test)
 
 
 LECTURE = [('conv', (5, 4)), ('pool', 0), ('conv', (3, 6)), ('pool', 0), ('dense', 12), ('dense', 10)]
@@ -530,15 +522,12 @@ THREE = [('conv', (3, 3)), ('pool', 0), ('conv', (2, 4)), ('pool', 0), ('conv', 
     (THREE, 'relu', 'avg', True), (LECTURE, 'sigmoid', 'max', False), (LECTURE, 'elu', 'max', False)])
 def test_the_page_is_written_for_networks_that_it_computes_alone(browser, tmp_path, capsys, kinds,
                                                                  activation, pooling, written):
-    tf = results.tf
-    with tf.Graph().as_default():
-        given = network_of(kinds, getattr(tf, activation, None) or getattr(tf.nn, activation), pooling)
-    run = types.SimpleNamespace(folders=types.SimpleNamespace(figures=str(tmp_path)))
-    pages.write_network_page(run, given)
-    path = tmp_path / 'convnet_mnist.html'
+    with results.tf.Graph().as_default():
+        given = network_of(kinds, activation, pooling)
+    path = write_page(tmp_path, given)
     assert path.exists() == written and ('cannot compute' in capsys.readouterr().out) != written
     if written:
-        browser.get(path.as_uri())
+        open_page(browser, path)
         found = browser.execute_script('const bytes = bytesOf(arguments[0]); return Object.fromEntries(Object.entries('
                                        'inference(bytes)).map(([name, {array}]) => [name, Array.from(array)]))',
                                        send_images(given.test.images[:1]))
@@ -546,6 +535,27 @@ def test_the_page_is_written_for_networks_that_it_computes_alone(browser, tmp_pa
             np.testing.assert_allclose(found[name], expected.ravel(), atol=0.03 * np.abs(expected).max(), err_msg=name)
         title = browser.find_element(By.CSS_SELECTOR, '#layers figure:nth-of-type(2) figcaption').text
         assert title.startswith('conv0: {} channels of 28 x 28'.format(kinds[0][1][1]))
+
+
+def write_page(folder, given):
+    run = types.SimpleNamespace(folders=types.SimpleNamespace(figures=str(folder)))
+    path = folder / 'convnet_mnist.html'
+    assert pages.write_network_page(run, given) == (str(path) if path.exists() else None)
+    return path
+
+
+def test_a_page_that_does_not_compute_what_tensorflow_computed_says_so(browser, tmp_path):
+    """A network of known operations, with another padding."""
+    with results.tf.Graph().as_default():
+        given = network_of(LECTURE, 'relu', 'max', padding='VALID')
+    open_page(browser, write_page(tmp_path, given))
+    assert browser.find_element(By.TAG_NAME, 'main').text.startswith('This page cannot compute this network')
+    errors = browser.execute_script('''const errors = [];
+        window.addEventListener('error', ({message}) => errors.push(message));
+        for (const event of [new Event('resize'), new KeyboardEvent('keydown', {key: 'Escape'})])
+          window.dispatchEvent(event);
+        return errors''')
+    assert errors == []
 
 
 def test_white_in_the_figure_of_the_activations_are_the_strongest_5_percent_of_the_positive_ones(lesson2):

@@ -16,7 +16,7 @@ from support import digits, outputs, results, script
 
 PICTURE_SIDE = 480  # pixels; more would make the page slow
 SIZE = 28           # pixels of a digit's side
-TOLERANCE = 0.1     # of a probability: the page has weights of 8 bits, and TensorFlow may have used bfloat16
+TOLERANCE = 0.05    # of a probability: the page has weights of 8 bits, and TensorFlow may have used bfloat16
 TEMPLATES = pathlib.Path(__file__).resolve().parent
 FILTERS_PAGE, NETWORK_PAGE = 'basic_filters.html', 'convnet_mnist.html'
 SCRIPTS = {FILTERS_PAGE: ['common.js', 'basic_filters.js', 'filters_input.js'],
