@@ -359,6 +359,7 @@ def test_several_digits_have_a_probability_each(page, network, mnist):
     reads = 'Your drawing: the network reads {} {} '.format(*logits.argmax(axis=1))
     first, second = re.fullmatch(reads + r'\(probabilities (\S+), (\S+?)(?:, unsure)?\)\.',
                                  text(page, 'answer')).groups()
+    assert (', unsure' in text(page, 'answer')) == (expected.min() < digits.UNSURE)
     np.testing.assert_allclose([float(each.strip('<>')) for each in (first, second)], expected, atol=0.02)
     page.find_element(By.CSS_SELECTOR, '#answer [data-number="1"]').click()
     assert page.execute_script('return [...network.image.array].map(value => Math.round(255 * value))') == list(
