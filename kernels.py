@@ -1,7 +1,7 @@
 """The hand-coded kernels of the lecture, and the shapes in which TensorFlow takes them. NumPy only.
 
-A kernel is a small matrix. For each output value, tf.nn.conv2d lays it over a patch of the image,
-multiplies element by element and adds up the products. Lesson 1 shows it with numbers.
+A kernel is a small matrix. For each output value, tf.nn.conv2d lays it over a patch of the image, multiplies element by
+element and adds up the products.
 """
 import numpy as np
 
@@ -32,8 +32,7 @@ KERNELS = {  # float32 [3, 3], in display order. A kernel that sums to 1 keeps t
                                [-1, 0, 1]]),
     'emboss': np.float32([[-2, -1, 0],   # looks like a relief with light from the top left
                           [-1,  1, 1],
-                          [ 0,  1, 2]]),
-}
+                          [ 0,  1, 2]])}
 
 
 def grey_kernel(matrix):
@@ -58,20 +57,16 @@ def depthwise_kernel(matrix, channels):
     return np.repeat(grey_kernel(matrix), channels, axis=2)
 
 
-def rotate45(matrix):
-    """Moves the outer ring of a kernel [3, 3] on by one place, which rotates an edge by 45 degrees clockwise."""
-    ring = [0, 0, 0, 1, 2, 2, 2, 1], [0, 1, 2, 2, 2, 1, 0, 0]  # rows and columns, clockwise from the top left
-    rotated = matrix.copy()
-    rotated[ring] = np.roll(matrix[ring], 1)
-    return rotated
-
-
 def orientations(matrix):
-    """The different kernels [3, 3] that repeated rotate45 gives: 1, 2, 4 or 8."""
+    """The 1, 2, 4 or 8 different kernels [3, 3] that rotation by 45 degrees, clockwise, makes of a kernel."""
+    ring = [0, 0, 0, 1, 2, 2, 2, 1], [0, 1, 2, 2, 2, 1, 0, 0]  # rows and columns, clockwise from the top left
     rotated = [matrix]
-    while not np.array_equal(rotate45(rotated[-1]), matrix):
-        rotated.append(rotate45(rotated[-1]))
-    return rotated
+    while True:
+        matrix = matrix.copy()
+        matrix[ring] = np.roll(matrix[ring], 1)  # the outer ring moves on by one place
+        if np.array_equal(matrix, rotated[0]):
+            return rotated
+        rotated.append(matrix)
 
 
 def dilate(matrix):
@@ -81,20 +76,12 @@ def dilate(matrix):
     return dilated
 
 
-def centre(matrix, height, width):
-    """[h, w] -> [height, width]: the matrix in the middle of zeros."""
-    h, w = matrix.shape
-    top, left = (height - h) // 2, (width - w) // 2
-    return np.pad(matrix, [(top, height - h - top), (left, width - w - left)], mode='constant')
-
-
 def filter_bank(height=5, width=5, in_channels=1, out_channels=32):
     """[height, width, in_channels, out_channels], at least 3 x 3: hand-coded kernels for conv1 of lesson 2.
 
-    21 are blur, sharpen, edge, Sobel and emboss in all orientations (rotate45 makes 2 of blur, 2 of sharpen, 1 of edge,
-    8 of Sobel and 8 of emboss). From 5 x 5 on there are 11 more: blur, sharpen, edge and the Sobels, dilated. For more
-    filters than these, they repeat. Each is divided by the sum of its absolute values over all input channels
-    (L1-normalized).
+    21 are blur, sharpen, edge, Sobel and emboss in all orientations (2 of blur, 2 of sharpen, 1 of edge, 8 of Sobel, 8
+    of emboss). From 5 x 5 on there are 11 more: blur, sharpen, edge and the Sobels, dilated. Then they repeat. Each is
+    divided by the sum of its absolute values over all input channels (L1-normalized).
     """
     matrices = [each for name in ('blur', 'sharpen', 'edge', 'top_sobel', 'emboss')
                 for each in orientations(KERNELS[name])]
@@ -104,7 +91,9 @@ def filter_bank(height=5, width=5, in_channels=1, out_channels=32):
     bank = np.zeros([height, width, in_channels, out_channels], np.float32)
     for index in range(out_channels):
         matrix = matrices[index % len(matrices)]
-        bank[:, :, :, index] = centre(matrix, height, width)[:, :, np.newaxis] / np.abs(matrix).sum() / in_channels
+        h, w = matrix.shape
+        top, left = (height - h) // 2, (width - w) // 2  # the matrix in the middle of zeros
+        bank[top:top + h, left:left + w, :, index] = matrix[:, :, np.newaxis] / np.abs(matrix).sum() / in_channels
     return bank
 
 
