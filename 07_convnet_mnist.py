@@ -179,15 +179,15 @@ def train(flags, data, build=build_network, target=''):
     with tf.name_scope('summaries'):
         histograms = tf.summary.merge_all()  # of all layers
         loss_summary = tf.summary.scalar('cross_entropy', cross_entropy)
-    saver = tf.train.Saver(max_to_keep=3, save_relative_paths=True)  # its folder may be moved
 
     with tf.Session(target, config=devices.session_config(flags)) as session, \
             runs.open_run(session, flags, data) as run:  # ours: keeps what a Saver does not, such as the history
+        writer = tf.summary.FileWriter(run.folders.graphs, session.graph, filename_suffix='.{}'.format(len(run.history)))
+        saver = tf.train.Saver(max_to_keep=3, save_relative_paths=True)  # its folder may be moved
         session.run(tf.global_variables_initializer())
         if run.checkpoint:
             saver.restore(session, run.checkpoint)
         step = int(session.run(tf.train.get_global_step()))  # training steps so far
-        writer = tf.summary.FileWriter(run.folders.graphs, session.graph, filename_suffix='.{}'.format(step))
         writer.add_session_log(tf.SessionLog(status=tf.SessionLog.START), step + 1)  # TensorBoard forgets later steps
         steps_per_epoch = math.ceil(len(data.train.labels) / flags.batch_size)  # the last batch may be smaller
         for epoch in range(len(run.history) + 1, flags.epochs + 1):
