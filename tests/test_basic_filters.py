@@ -296,7 +296,7 @@ def test_output_sizes_are_those_of_the_formula_and_of_tensorflow(capsys, kernel,
 
 def test_the_drawing_of_same_shows_what_tensorflow_does():
     """Each output's bar is over the pixels on which the output depends, and over the zeros of the formula."""
-    figure = figures.plot_padding(Figure())
+    figure = figures.plot_padding(Figure(), lesson1.patch_start)
     for axis, size in zip(figure.axes, (6, 7)):
         with tf.Graph().as_default(), tf.Session() as session:
             found = session.run(tf.nn.conv2d(np.eye(size, dtype=np.float32)[:, :, np.newaxis, np.newaxis],
@@ -610,5 +610,5 @@ def test_the_first_frame_of_an_animation(tmp_path):
 
 def test_a_decompression_bomb_is_refused(tmp_path):
     Image.new('1', (20000, 10000)).save(str(tmp_path / 'bomb.png'))
-    with pytest.raises(utils.UserError, match='ordinary size'):
+    with pytest.raises(utils.UserError, match='decompression bomb'):
         utils.read_image(str(tmp_path / 'bomb.png'))

@@ -63,26 +63,23 @@ def with_label_10(labels):
 
 DAMAGES = {
     'missing': ('images', os.remove, 'found no such file'),
-    'empty': ('images', rewritten(lambda content: b''), 'found an empty file'),
-    'cut header': ('images', rewritten(lambda content: content[:9]), 'expected an IDX file'),
-    'cut': ('images', rewritten(lambda content: content[:-1]),
-            'expected 564,480 bytes after the header, found 564,479'),
-    'too long': ('labels', rewritten(lambda content: content + b'1'),
-                 'expected 720 bytes after the header, found more'),
-    'cut gzip': ('images', rewritten(lambda content: gzip.compress(content)[:-20]), 'cannot be read'),
+    'a directory': ('images', lambda path: (os.remove(path), os.mkdir(path)), 'found no such file'),
+    'empty': ('images', rewritten(lambda content: b''), 'does not begin with 00 00 08 03'),
+    'web page': ('labels', rewritten(lambda content: b'<!DOCTYPE html>'), 'does not begin with 00 00 08 01'),
+    'labels for images': ('images', rewritten(lambda content: b'\0\0\x08\1' + content[4:]), '00 00 08 03'),
+    'cut header': ('images', rewritten(lambda content: content[:9]), 'expected a whole IDX file of 3 dimensions'),
+    'cut': ('images', rewritten(lambda content: content[:-1]), 'size 564479 into shape (720,28,28)'),
+    'too long': ('labels', rewritten(lambda content: content + b'1'), 'size 721 into shape (720,)'),
+    'wrong count': ('images', rewritten(lambda content: content[:4] + b'\0\0\3\0' + content[8:]), '(768,28,28)'),
+    'cut gzip': ('images', rewritten(lambda content: gzip.compress(content)[:-20]), 'expected a whole IDX file'),
     'gzip with a flipped byte': ('images', rewritten(
-        lambda content: gzip.compress(content)[:5000] + b'?' + gzip.compress(content)[5001:]), 'cannot be read'),
-    'web page': ('labels', rewritten(lambda content: b'<!DOCTYPE html><html>not here</html>'), 'found 3c21444f'),
-    'labels for images': ('images', rewritten(lambda content: b'\0\0\x08\1' + content[4:]), 'found 00000801'),
-    'wrong count': ('images', rewritten(lambda content: content[:4] + b'\0\0\3\0' + content[8:]),
-                    'expected 602,112 bytes'),
+        lambda content: gzip.compress(content)[:5000] + b'?' + gzip.compress(content)[5001:]), 'a whole IDX file'),
     'fewer labels': ('labels', with_array(lambda labels: labels[1:]),
                      'one label for each of the 720 images, found 719'),
     'label 10': ('labels', with_array(with_label_10), 'expected labels from 0 to 9, found 10'),
     'other size': ('images', with_array(lambda images: images[:, :20]),
                    'images of 28 x 28 pixels, found 20 x 28; IMAGE_SIZE'),
-    'no images': ('images', with_array(lambda images: images[:0]), 'expected at least one image or label, found none'),
-    'a directory': ('images', lambda path: (os.remove(path), os.mkdir(path)), 'cannot be read')}
+    'no images': ('images', with_array(lambda images: images[:0]), 'expected at least one image or label, found none')}
 
 
 @pytest.mark.parametrize('name', DAMAGES)
