@@ -21,8 +21,6 @@ from selenium.webdriver.support.ui import Select, WebDriverWait
 from conftest import ROOT, run_once
 from support import pages
 
-CUSTOM = '0.5 -1; 2 0.25; -3 1'  # 3 x 2
-
 
 @pytest.fixture(scope='module')
 def folder(lesson1, tmp_path_factory):
@@ -32,7 +30,8 @@ def folder(lesson1, tmp_path_factory):
     os.makedirs(str(picture.parent))
     with Image.open(os.path.join(ROOT, 'data', 'chihuahua.jpg')) as image:
         image.crop((150, 120, 240, 180)).save(str(picture))
-    result = run_once(lesson1, '--no-show', '--output-dir', folder, '--image', picture, '--custom-kernel', CUSTOM)
+    result = run_once(lesson1, '--no-show', '--output-dir', folder, '--image', picture,
+                      '--custom-kernel', '0.5 -1; 2 0.25; -3 1')
     (folder / 'printed').write_text(result.stdout, encoding='utf-8')
     return folder / 'figures' / 'basic_filters'
 

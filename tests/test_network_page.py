@@ -1,6 +1,5 @@
 """The page of lesson 2 in a real browser, judged by TensorFlow and by --predict; and the picture of the activations."""
 import base64
-import io
 import re
 import types
 from urllib.parse import quote
@@ -353,7 +352,7 @@ def test_everything_is_on_one_screen_of_1366_by_768(page, name):
 def test_several_digits_have_a_probability_each(page, network, mnist):
     two = mnist.test.images[[3, 4]]
     logits = network(two)['softmax_linear'].astype(float)
-    expected = (np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)).max(axis=1)
+    expected = scipy.special.softmax(logits, axis=1).max(axis=1)
     page.execute_script("""const bytes = bytesOf(arguments[0]), digits = [bytes.slice(0, 784), bytes.slice(784)];
         read(digits, 'Your drawing'); choose('conv1', 10, 11, 3)""", send_images(two))
     reads = 'Your drawing: the network reads {} {} '.format(*logits.argmax(axis=1))
@@ -399,25 +398,20 @@ def test_a_test_digit_is_in_the_field_until_the_first_stroke(page):
     dark = """const bytes = drawing.getImageData(0, 0, 280, 280).data, centre = i => 10 * i + 5;
         return Array.from({length: 784}, (_, i) =>
             bytes[4 * (280 * centre(Math.floor(i / 28)) + centre(i % 28))] < 128)"""
-    stroke = """at('drawing').setPointerCapture = () => {};
-        const box = at('drawing').getBoundingClientRect();
-        for (const type of ['pointerdown', 'pointerup'])
-          at('drawing').dispatchEvent(new PointerEvent(type,
-            {pointerId: 7, clientX: box.left + 5, clientY: box.top + 5}))"""
     page.execute_script('document.querySelector("#digits button").click()')
     digit = page.execute_script('return Array.from(bytesOf(data.digits[0].pixels), value => value > 128)')
     assert np.mean(np.array(page.execute_script(dark)) == digit) > 0.98 and np.sum(digit) > 40
-    page.execute_script(stroke)
+    point(page, ['down', 7, 5], ['up', 7, 5])
     assert 0 < np.sum(page.execute_script(dark)) <= 4
 
 
-def test_pictures_with_one_channel(page):
-    """What is drawn of conv1: to the left of each activation its kernel, orange above 0 and blue below."""
-    url = page.execute_script('return at("conv1").toDataURL()')
-    canvas = np.asarray(Image.open(io.BytesIO(base64.b64decode(url.split(',')[1]))).convert('RGB'), float)
-    kernel = page.execute_script('return [0, 4].map(y => [0, 4].map(x => kernelOf(layers.conv1, 0, 1)[y][x]))')
-    corners = canvas[[0, 27]][:, [60, 60 + 27]]  # of the second tile
-    assert (np.sign(corners[:, :, 0] - corners[:, :, 2]) == np.sign(kernel)).all()
+def point(page, *events):
+    """Events of pointers on the drawing: each is a type, the pointer's number, and pixels from the top and the left."""
+    page.execute_script("""const canvas = at('drawing'), {left, top} = canvas.getBoundingClientRect();
+        canvas.setPointerCapture = () => {};
+        for (const [type, pointerId, offset] of arguments[0])
+          canvas.dispatchEvent(new PointerEvent('pointer' + type, {
+            pointerId, buttons: 1, clientX: left + offset, clientY: top + offset}))""", events)
 
 
 def test_clear_leaves_nothing_and_one_pointer_draws(page):
@@ -431,14 +425,8 @@ def test_clear_leaves_nothing_and_one_pointer_draws(page):
     assert text(page, 'bars') == text(page, 'arithmetic') == '' and frames(page) == {}
     assert page.execute_script("""return [...document.querySelectorAll('#layers canvas')].every(canvas =>
         canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data.every(byte => byte === 0))""")
-    page.execute_script("""const send = (type, pointerId, offset) => {
-        const box = at('drawing').getBoundingClientRect();
-        at('drawing').setPointerCapture = () => {};
-        at('drawing').dispatchEvent(new PointerEvent(type, {pointerId, buttons: 1, clientX: box.left + offset,
-                                                             clientY: box.top + offset})); };
-        send('pointermove', 1, 20); send('pointerdown', 1, 50); send('pointermove', 2, 200); send('pointermove', 1, 60);
-        send('pointerup', 1, 60); send('pointermove', 1, 150);
-        send('pointerdown', 1, 100); send('pointerup', 1, 100);""")
+    point(page, ['move', 1, 20], ['down', 1, 50], ['move', 2, 200], ['move', 1, 60], ['up', 1, 60], ['move', 1, 150],
+          ['down', 1, 100], ['up', 1, 100])
     ink = np.array(page.execute_script("""return [20, 55, 100, 150, 200].map(place => {
         const scale = 280 / at('drawing').getBoundingClientRect().width;
         return drawing.getImageData(place * scale, place * scale, 1, 1).data[0]})"""))
@@ -454,15 +442,13 @@ def test_a_drawing_that_is_no_digit_leaves_nothing_of_the_one_before(page):
 
 
 def test_mistakes_are_what_the_page_reads_and_in_the_order_that_it_says(page):
-    found = page.execute_script('''return [...document.querySelectorAll('#mistakes button')].map((button, i) => {
-        const logits = [...inference(bytesOf(data.mistakes[i].pixels))[LAST].array];
-        return [button.textContent, logits]; })''')
-    probabilities = []
-    for caption, logits in found:
-        label, read = map(int, caption.split('\u2192'))
-        assert label != read == np.argmax(logits)
-        probabilities.append(np.exp(logits[label]) / np.exp(logits).sum())
-    assert len(found) > 1 and (np.diff(probabilities) > -0.02).all()  # by weights of 8 bits
+    logits = page.execute_script(
+        'return data.mistakes.map(({pixels}) => [...inference(bytesOf(pixels))[LAST].array])')
+    captions = [button.text.split('\u2192') for button in page.find_elements(By.CSS_SELECTOR, '#mistakes button')]
+    labels, reads = np.array(captions, int).T
+    assert len(labels) > 1 and (labels != reads).all() and (reads == np.argmax(logits, axis=1)).all()
+    probabilities = scipy.special.softmax(logits, axis=1)[range(len(labels)), labels]
+    assert (np.diff(probabilities) > -0.02).all()  # by weights of 8 bits
 
 
 def test_a_quick_page_that_asks_for_nothing(page, page_path):
