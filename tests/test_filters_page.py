@@ -18,19 +18,19 @@ from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.file_detector import UselessFileDetector
 from selenium.webdriver.support.ui import Select, WebDriverWait
 
-from conftest import ROOT, run_once
+from conftest import ROOT, lesson1, run_here
 from support import pages
 
 
 @pytest.fixture(scope='module')
-def folder(lesson1, tmp_path_factory):
+def folder(tmp_path_factory):
     """A run of lesson 1 on a part of the Chihuahua under a name that tries to break out of the page."""
     folder = tmp_path_factory.mktemp('page')
     picture = folder / 'x" onload=\'é\' <script>alert(1)<&' / '&.png'
     os.makedirs(str(picture.parent))
     with Image.open(os.path.join(ROOT, 'data', 'chihuahua.jpg')) as image:
         image.crop((150, 120, 240, 180)).save(str(picture))
-    result = run_once(lesson1, '--no-show', '--output-dir', folder, '--image', picture,
+    result = run_here(lesson1, '--no-show', '--output-dir', folder, '--image', picture,
                       '--custom-kernel', '0.5 -1; 2 0.25; -3 1')
     (folder / 'printed').write_text(result.stdout, encoding='utf-8')
     return folder / 'figures' / 'basic_filters'
@@ -87,7 +87,7 @@ def picture(page):
         return np.asarray(image, np.float32)[np.newaxis] / 255
 
 
-def by_tensorflow(lesson1, page):
+def by_tensorflow(page):
     """What the line of TensorFlow that the page shows gives, for the page's picture."""
     tf = lesson1.tf
     with tf.Graph().as_default(), tf.Session() as session:
@@ -97,8 +97,8 @@ def by_tensorflow(lesson1, page):
         return session.run(eval(text(page, 'line'), {'tf': tf, 'np': np, 'images': images}))[0]
 
 
-def assert_equals_tensorflow(lesson1, page):
-    expected, found = by_tensorflow(lesson1, page), output(page)
+def assert_equals_tensorflow(page):
+    expected, found = by_tensorflow(page), output(page)
     assert found.shape == expected.shape
     scale = max(1, np.abs(expected).max())
     assert np.abs(found - expected).max() <= 1e-5 * scale, text(page, 'line')
@@ -119,18 +119,18 @@ def touch(page, element, points):
 
 # ---- Every value equals TensorFlow's ----
 
-def test_every_kernel(page, lesson1):
+def test_every_kernel(page):
     names = page.execute_script('return Object.keys(data.kernels)')
     assert names == list(lesson1.kernels.KERNELS) + ['custom']
     for number, name in enumerate(names):
         choose(page, 'kernels', name)
         choose(page, 'colours', ['grey', 'RGB'][number % 2])
-        assert_equals_tensorflow(lesson1, page)
+        assert_equals_tensorflow(page)
 
 
 @pytest.mark.parametrize('shape', [(4, 3), (5, 6)] + [pytest.param(shape, marks=pytest.mark.slow)
                                                     for shape in [(1, 1), (2, 2), (7, 7)]])
-def test_random_kernels_of_all_sizes(page, lesson1, shape):
+def test_random_kernels_of_all_sizes(page, shape):
     matrix = np.random.RandomState(sum(shape)).normal(size=shape).round(3)
     page.execute_script('setMatrix(arguments[0], "your own")', matrix.tolist())
     for stride in '123':
@@ -139,23 +139,23 @@ def test_random_kernels_of_all_sizes(page, lesson1, shape):
             choose(page, 'padding', padding)
             for colours in 'grey', 'RGB':
                 choose(page, 'colours', colours)
-                assert_equals_tensorflow(lesson1, page)
+                assert_equals_tensorflow(page)
 
 
-def test_the_switches(page, lesson1):
+def test_the_switches(page):
     choose(page, 'kernels', 'emboss')
     choose(page, 'colours', 'RGB')
     plain = output(page)
     page.find_element(By.ID, 'flip').click()
-    assert_equals_tensorflow(lesson1, page)
+    assert_equals_tensorflow(page)
     np.testing.assert_allclose(output(page)[1:-1, 1:-1], -plain[1:-1, 1:-1] + 2 * picture(page)[0, 1:-1, 1:-1],
                                atol=1e-5)  # emboss turned by 180 degrees: all but the centre changes its sign
     page.find_element(By.ID, 'wrong').click()
-    assert_equals_tensorflow(lesson1, page)
+    assert_equals_tensorflow(page)
     assert (np.ptp(output(page), axis=2) == 0).all()
 
 
-def test_the_output_s_colours_are_those_of_the_figure(page, lesson1):
+def test_the_output_s_colours_are_those_of_the_figure(page):
     for name in 'blur', 'edge':
         choose(page, 'kernels', name)
         shown = page.execute_script('''const canvas = at('result');
@@ -313,8 +313,7 @@ def test_enter_fixes_the_pixel_and_a_click_or_escape_releases_it(page):
 
 def is_kept(page):
     """Whether the frames say by their colour that the pixel is fixed."""
-    return page.execute_script("return getComputedStyle(document.querySelector('#picture + i')).outlineColor") != (
-        'rgb(255, 176, 0)')
+    return page.execute_script("return getComputedStyle(at('picture').nextElementSibling).outlineColor") != 'rgb(255, 176, 0)'
 
 
 # ---- Weights as people type and drag them, and what stays ----

@@ -18,6 +18,7 @@ from selenium.webdriver.support.ui import WebDriverWait
 import kernels
 import own_digits
 import utils
+from conftest import lesson2, network_of
 from support import digits, pages, results
 from test_filters_page import assert_asks_for_nothing, open_page, touch
 
@@ -43,17 +44,8 @@ def page(opened):
 
 
 @pytest.fixture(scope='module')
-def network(lesson2, four_epochs):
-    """Returns a function: images uint8 [n, 28, 28] -> {layer: value}, by TensorFlow with the run's averages."""
-    tf = lesson2.tf
-    with tf.Graph().as_default(), tf.Session() as session:
-        placeholder = tf.placeholder(tf.uint8, [None, 28, 28])
-        lesson2.inference(placeholder, keep_prob=1.0)
-        saver = tf.train.Saver(tf.train.ExponentialMovingAverage(0).variables_to_restore())
-        folder = four_epochs.folder / 'checkpoints' / 'convnet_mnist'
-        saver.restore(session, tf.train.latest_checkpoint(str(folder)))
-        layers = results.layers()
-        yield lambda images: session.run(layers, {placeholder: images})
+def network(four_epochs):
+    return network_of(four_epochs.folder)
 
 
 def send_images(images):
@@ -470,7 +462,7 @@ def test_an_address_changes_nothing(browser, page_path):
 
 # ---- The page cannot lie ----
 
-def network_of(kinds, activation, pooling, padding='SAME'):
+def random_network(kinds, activation, pooling, padding='SAME'):
     """Results of a network of layers (kind, size) that TensorFlow computes, with random weights."""
     tf = results.tf
     random = np.random.RandomState(0)
@@ -510,7 +502,7 @@ THREE = [('conv', (3, 3)), ('pool', 0), ('conv', (2, 4)), ('pool', 0), ('conv', 
 def test_the_page_is_written_for_networks_that_it_computes_alone(browser, tmp_path, capsys, kinds,
                                                                  activation, pooling, written):
     with results.tf.Graph().as_default():
-        given = network_of(kinds, activation, pooling)
+        given = random_network(kinds, activation, pooling)
     path = write_page(tmp_path, given)
     assert path.exists() == written and ('cannot compute' in capsys.readouterr().out) != written
     if written:
@@ -534,7 +526,7 @@ def write_page(folder, given):
 def test_a_page_that_does_not_compute_what_tensorflow_computed_says_so(browser, tmp_path):
     """A network of known operations, with another padding."""
     with results.tf.Graph().as_default():
-        given = network_of(LECTURE, 'relu', 'max', padding='VALID')
+        given = random_network(LECTURE, 'relu', 'max', padding='VALID')
     open_page(browser, write_page(tmp_path, given))
     assert browser.find_element(By.TAG_NAME, 'main').text.startswith('This page cannot compute this network')
     errors = browser.execute_script('''const errors = [];
@@ -545,7 +537,7 @@ def test_a_page_that_does_not_compute_what_tensorflow_computed_says_so(browser, 
     assert errors == []
 
 
-def test_white_in_the_figure_of_the_activations_are_the_strongest_5_percent_of_the_positive_ones(lesson2):
+def test_white_in_the_figure_of_the_activations_are_the_strongest_5_percent_of_the_positive_ones():
     activations = np.maximum(np.random.RandomState(0).normal(size=[14, 14, 8]), 0)
     weights = np.random.RandomState(1).normal(size=[5, 5, 1, 8])
     figure = lesson2.figures.plot_activations(np.zeros([28, 28]), weights, {
