@@ -182,7 +182,7 @@ def train(flags, data, build=build_network, target=''):
 
     with tf.Session(target, config=devices.session_config(flags)) as session, \
             runs.open_run(session, flags, data) as run:  # ours: keeps what a Saver does not, such as the history
-        writer = tf.summary.FileWriter(run.folders.graphs, session.graph, filename_suffix='.{}'.format(len(run.history)))
+        writer = tf.summary.FileWriter(run.folders.graphs, session.graph, filename_suffix='.' + str(len(run.history)))
         saver = tf.train.Saver(max_to_keep=3, save_relative_paths=True)  # its folder may be moved
         session.run(tf.global_variables_initializer())
         if run.checkpoint:
