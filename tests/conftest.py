@@ -209,7 +209,8 @@ def convnet(convnet_flags):
 @pytest.fixture
 def filters(tmp_path):
     """Lesson 1 with all it writes under tmp_path."""
-    return lambda *arguments, **options: run_here(lesson1, '--no-show', '--output-dir', tmp_path, *arguments, **options)
+    flags = ['--no-show', '--output-dir', tmp_path]
+    return lambda *arguments, **options: run_here(lesson1, *flags, *arguments, **options)
 
 
 # ---- What a run leaves ----
