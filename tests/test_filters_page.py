@@ -313,7 +313,8 @@ def test_enter_fixes_the_pixel_and_a_click_or_escape_releases_it(page):
 
 def is_kept(page):
     """Whether the frames say by their colour that the pixel is fixed."""
-    return page.execute_script("return getComputedStyle(at('picture').nextElementSibling).outlineColor") != 'rgb(255, 176, 0)'
+    colour = page.execute_script("return getComputedStyle(at('picture').nextElementSibling).outlineColor")
+    return colour != 'rgb(255, 176, 0)'
 
 
 # ---- Weights as people type and drag them, and what stays ----
@@ -452,8 +453,8 @@ def test_what_lies_around_the_patch_and_the_output_is_enlarged(page):
 
 def test_the_guide_checks_its_question_and_stays_closed(page):
     page.find_element(By.ID, 'guideOpen').click()
-    for step, action in enumerate(["", "", "", "setMatrix(data.kernels.blur, 'blur')", "setMatrix([[1, 2]], 'your own')",
-                                   "at('stride').value = 2; update()"]):
+    for step, action in enumerate(['', '', '', 'setMatrix(data.kernels.blur, "blur")', 'setMatrix([[1]], "your own")',
+                                   'at("stride").value = 2; update()']):
         assert page.find_elements(By.CSS_SELECTOR, '.shown') and 'Yes' not in text(page, 'guideText')
         page.execute_script(action)
         assert ('Yes' in text(page, 'guideText')) == (step > 2)
