@@ -83,9 +83,9 @@ class Run:
         prefix = os.path.join(self.folders.checkpoints, 'model.ckpt')
         self.checkpoint = saver.save(self._session, prefix, row['step'])
         writer.flush()  # before the checkpoint counts, which it does as soon as its JSON is there
-        self.history.append(row)
-        state = {'settings': self._settings, 'network': network(), 'history': self.history}
+        state = {'settings': self._settings, 'network': network(), 'history': self.history + [row]}
         outputs.write_whole(self.checkpoint + '.json', json.dumps(state, indent=1, sort_keys=True).encode())
+        self.history.append(row)
         checkpoints.remove_older(self.folders.checkpoints)
         tables.print_epoch(row)  # after saving, for whoever reads the output may be gone
 
