@@ -76,12 +76,12 @@ def chief(cluster, flags):
     tf.logging.set_verbosity(tf.logging.FATAL)  # a session that cannot be closed would say so, too
     server = start_server(cluster, flags)
     end = time.monotonic() + flags.wait
+    print('Waiting for {}'.format(silent_worker(cluster) or 'nobody: all workers are there'), flush=True)
     for missing in iter(lambda: silent_worker(cluster), None):
-        print('Waiting for {}'.format(missing), flush=True)
         if time.monotonic() > end:
             raise utils.UserError('{} did not answer within {} seconds; start the same command there, with another '
                                   '"index" in TF_CONFIG'.format(missing, flags.wait))
-        time.sleep(2)
+        time.sleep(1)
     try:
         yield server.target
     except (tf.errors.UnavailableError, tf.errors.AbortedError, tf.errors.DeadlineExceededError):
