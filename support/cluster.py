@@ -76,7 +76,7 @@ def chief(cluster, flags):
     tf.logging.set_verbosity(tf.logging.FATAL)  # a session that cannot be closed would say so, too
     server = start_server(cluster, flags)
     end = time.monotonic() + flags.wait
-    print('Waiting for {}'.format(silent_worker(cluster) or 'nobody: all workers are there'), flush=True)
+    print('Waiting for the workers', flush=True)
     for missing in iter(lambda: silent_worker(cluster), None):
         if time.monotonic() > end:
             raise utils.UserError('{} did not answer within {} seconds; start the same command there, with another '
