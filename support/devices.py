@@ -6,8 +6,6 @@ import tensorflow.compat.v1 as tf
 import utils
 from support import script
 
-TIMEOUT = 20  # seconds after which a step on several machines is given up
-
 
 def gpus():
     return tf.config.experimental.list_physical_devices('GPU')
@@ -56,7 +54,7 @@ def session_config(flags, machines=1):
     config.gpu_options.allow_growth = True  # only as much GPU memory as is needed
     if machines > 1:
         config.inter_op_parallelism_threads += 1  # one answers while the towers compute
-        config.operation_timeout_in_ms = 1000 * TIMEOUT
+        config.operation_timeout_in_ms = 20000  # a longer step is given up: a worker may hang
     if flags.device == 'cpu':
         config.device_count['GPU'] = 0
     if flags.bf16 and can_use_bfloat16():
