@@ -128,7 +128,7 @@ def training(cross_entropy, learning_rate):
 
 
 def moving_average(train_op, decay):
-    """Returns an op that trains and then updates the exponential moving average of each weight and bias, and the EMA.
+    """Returns an op that trains and then updates the exponential moving average of each weight; and the EMA object.
 
     Each training step follows a few images, so the weights wander around a good place; their average is nearer to it.
     average = d * average + (1 - d) * variable, with d = decay, but in step n at most (1 + n) / (10 + n).
@@ -177,18 +177,18 @@ def train(flags, data, build=build_network, target=''):
     train_op, ema = moving_average(train_op, flags.ema_decay)
     correct = evaluation(logits, labels)
     with tf.name_scope('summaries'):
-        histograms = tf.summary.merge_all()  # of all layers
+        summaries = tf.summary.merge_all()  # of all layers, once for each epoch
         loss_summary = tf.summary.scalar('cross_entropy', cross_entropy)
 
     with tf.Session(target, config=devices.session_config(flags)) as session, \
-            runs.open_run(session, flags, data) as run:  # ours: keeps what a Saver does not, such as the history
+            runs.open_run(session, flags, data) as run:  # not TensorFlow's: lock, settings, history
         writer = tf.summary.FileWriter(run.folders.graphs, session.graph, filename_suffix='.' + str(len(run.history)))
         saver = tf.train.Saver(max_to_keep=3, save_relative_paths=True)  # its folder may be moved
         session.run(tf.global_variables_initializer())
         if run.checkpoint:
             saver.restore(session, run.checkpoint)
         step = int(session.run(tf.train.get_global_step()))  # training steps so far
-        writer.add_session_log(tf.SessionLog(status=tf.SessionLog.START), step + 1)  # TensorBoard forgets later steps
+        writer.add_session_log(tf.SessionLog(status=tf.SessionLog.START), step + 1)  # hides what a killed run logged
         steps_per_epoch = math.ceil(len(data.train.labels) / flags.batch_size)  # the last batch may be smaller
         for epoch in range(len(run.history) + 1, flags.epochs + 1):
             batches = utils.batches(data.train, flags.batch_size, flags.augment, flags.seed, epoch)
@@ -205,7 +205,8 @@ def train(flags, data, build=build_network, target=''):
             with averaged_weights(session, ema):
                 row.update(validation=accuracy(session, correct, images, labels, data.validation),
                            test=accuracy(session, correct, images, labels, data.test))
-                writer.add_summary(session.run(histograms, {images: data.validation.images[:100]}), step)
+                feed = {images: data.validation.images[:100], labels: data.validation.labels[:100]}
+                writer.add_summary(session.run(summaries, feed_dict=feed), step)
             run.save(saver, writer, row)
         with averaged_weights(session, ema):
             run.report(writer, images, logits)

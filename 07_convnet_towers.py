@@ -46,7 +46,7 @@ def towers_on(tower_devices):
             gradients = [tf.add_n(parts) for parts in zip(*tower_gradients)]  # in a fixed order: each run rounds alike
         with tf.name_scope('train'):  # minimize, in lesson 2, computes the gradients and applies them
             train_op = tf.train.AdamOptimizer(flags.learning_rate).apply_gradients(
-                zip(gradients, tf.trainable_variables()), tf.train.get_global_step())
+                zip(gradients, tf.trainable_variables()), tf.train.get_or_create_global_step())
         tf.get_default_graph().clear_collection(tf.GraphKeys.SUMMARIES)  # histograms: only of the copy below
         with tf.name_scope('whole'), tf.variable_scope(tf.get_variable_scope(), reuse=True):
             logits = inference(images, flags.seed)  # a copy for the evaluation, which needs no parts; not trained

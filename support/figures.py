@@ -303,7 +303,8 @@ def plot_activations(image, conv1_kernels, layers):
     show_tiles(figure.add_subplot(grid[0]), 'a test digit', image[np.newaxis] / 255, columns=1)
     for index, (name, activations) in enumerate(layers.items()):
         active = activations[activations > 0]
-        tiles = np.sqrt(np.moveaxis(activations, 2, 0) / (np.percentile(active, 95) if active.size else 1)).clip(0, 1)
+        tiles = np.moveaxis(activations, 2, 0) / (np.percentile(active, 95) if active.size else 1)
+        tiles = np.sqrt(tiles.clip(0, 1))
         count, height, width = tiles.shape
         title = '{}: {} activations of {} x {}'.format(name, count, height, width)
         columns = 8
@@ -315,8 +316,8 @@ def plot_activations(image, conv1_kernels, layers):
             tiles = np.concatenate([left[:, rows_of][:, :, columns_of], space, tiles], axis=2)
             title, columns = '{}: {} kernels, each beside its activation'.format(name, count), 4
         show_tiles(figure.add_subplot(grid[1 + index]), title, tiles, columns, gap=max(2, height // 9))
-    figure.text(0.02, 0.02, 'Kernels: white is positive, grey 0, black negative. Activations: black is 0; white are '
-                            'the strongest 5% of the positive ones;\nweak ones are brightened (square root). '
+    figure.text(0.02, 0.02, 'Kernels: white is positive, grey 0, black negative. Activations: black is 0 or less; '
+                            'white are the strongest 5% of the positive ones;\nweak ones are brightened (square root). '
                             'Grey where there is no ink: a positive bias.', fontsize=9)
     return figure
 

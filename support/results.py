@@ -1,4 +1,4 @@
-"""What tables, figures and pages need: what a network did with test images, sums of kernels. Nothing is drawn here."""
+"""What tables, figures and pages all need: what a network did with test images, and what kernels are. No drawing."""
 import collections
 
 import numpy as np

@@ -37,7 +37,8 @@ def open_run(session, flags, data):
         try:
             yield run
         except KeyboardInterrupt:
-            print('\nStopped; the same command goes on with epoch {}'.format(len(run.history) + 1), file=sys.stderr)
+            print('\nStopped; the same command{} goes on after epoch {}'.format(
+                ' without --restart' if flags.restart else '', len(run.history)), file=sys.stderr)
             sys.exit(130)
 
 
@@ -48,8 +49,8 @@ def tensorflow_errors(folder):
         yield
     except (tf.errors.OpError, RuntimeError) as error:  # RuntimeError: of a FileWriter
         if getattr(getattr(error, 'op', None), 'type', None) in ('CheckNumerics', 'HistogramSummary'):
-            raise utils.UserError('--learning-rate: the loss or a weight became infinite or NaN; give the same command '
-                                  'a smaller one, with which it goes on from the last checkpoint')
+            raise utils.UserError('--learning-rate: the loss or a weight became infinite or NaN; give a smaller one, '
+                                  'with which the run goes on from the last checkpoint, without --restart')
         for reason in map(os.strerror, DISK_ERRORS):
             if reason in str(error):
                 raise utils.UserError('{}: cannot be written ({})'.format(folder, reason))
@@ -118,7 +119,7 @@ def refuse_differences(path, saved, now):
                                          saved.get(name, 'missing'), now.get(name, 'missing'))
                  for name in sorted(set(saved).union(now) - {'learning_rate'}) if saved.get(name) != now.get(name)]
     if different:
-        raise utils.UserError('{}: trained with {}; give the same, or another --name, or --restart'.format(
+        raise utils.UserError('{}: made with {}; change that back, or give another --name, or --restart'.format(
             path, ', '.join(different)))
 
 

@@ -25,7 +25,7 @@ def start(module_name):
     with held_back(), errors_in_one_line():
         import tensorflow.compat.v1 as tf
         tf.logging.set_verbosity(tf.logging.ERROR)  # in a lesson on TensorFlow 1.x, deprecation warnings are no news
-        tf.config.experimental.list_physical_devices()  # TensorFlow comments on the devices now, not in a session
+        tf.config.experimental.list_physical_devices()  # what it says of devices, it says now
 
 
 def while_open(method):
@@ -45,7 +45,7 @@ def held_back():
 
     On 2.21 six lines come at any level, from C++, which writes to the file descriptor 2 and not to sys.stderr.
     """
-    if 'TF_CPP_MIN_LOG_LEVEL' in os.environ:
+    if 'TF_CPP_MIN_LOG_LEVEL' in os.environ or sys.stderr is None:
         yield
         return
     terminal = os.dup(2)
@@ -76,7 +76,7 @@ def errors_in_one_line():
             stack.callback(os.environ.pop, 'TF_CPP_MIN_LOG_LEVEL')
         try:
             yield
-            sys.stdout.flush()
+            print(end='', flush=True)
             return
         except KeyboardInterrupt:
             sys.exit(130)

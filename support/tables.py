@@ -10,6 +10,7 @@ from PIL import Image
 import utils
 from support import digits, results, script
 
+
 def relative(path):
     """The path as seen from the working directory if it lies there, or else from the root."""
     return script.printable(os.path.abspath(path) if path.startswith(os.pardir) else path)
@@ -25,7 +26,7 @@ def print_value(title, row, column, patch, kernel, products, value):
     height, width, channels = kernel.shape
     print('\nOne output value by hand: {}, row {}, column {} of the output'.format(title, row, column))
     largest = max(np.abs(matrix).max() for matrix in (patch, kernel, products))
-    number_format = '{:8.4f}' if largest < 100 else '{:8.2e}'
+    number_format = '{:8.4f}' if largest < 100 else '{:8.1e}'
     if width <= 5:
         columns = [9 * width, 9 * width, 9 * width]
         print('  ' + '     '.join('{:^{}}'.format(heading, size) for heading, size in zip(
@@ -109,7 +110,7 @@ def print_filters(folders, page, path, picture_shape, matrices, tensors, example
     print_kernels(matrices, tensors)
     print_output_sizes(example, matrices[example].shape, picture_shape[:2])
     print('\nFigures      {}\nPage         open {} in a browser\nTensorBoard  tensorboard --logdir {}'.format(
-        *map(relative, (folders.figures, page, folders.graphs))))
+        relative(folders.figures), relative(page), shlex.quote(relative(folders.graphs))))
     print('Try next     ' + (
         'learn the kernels: python 07_convnet_mnist.py --epochs 1' if example == 'custom' else
         'a kernel of your own: python 07_basic_filters.py --custom-kernel "0 1 0; 1 -4 1; 0 1 0"'), flush=True)
@@ -156,7 +157,7 @@ def print_results(run, flags, page):
     needed = ''.join(' {} {}'.format(flag, shlex.quote(script.printable(value))) for flag, value, default in (
         ('--name', flags.name, 'convnet_mnist'), ('--output-dir', flags.output_dir, utils.HERE)) if value != default)
     print('Checkpoint   {}\nTensorBoard  tensorboard --logdir {}'.format(
-        relative(run.checkpoint), relative(run.folders.graphs)))
+        relative(run.checkpoint), shlex.quote(relative(run.folders.graphs))))
     print('Try next     draw a digit, save it as digit.png: python 07_convnet_mnist.py{} --predict digit.png'.format(
         needed), flush=True)
 

@@ -149,7 +149,7 @@ def test_ctrl_c_loses_the_epoch_under_way(convnet, tmp_path, undisturbed, monkey
             result = convnet(check=130)
     finally:
         signal.signal(signal.SIGINT, handler)
-    assert_one_line(result._replace(stderr=result.stderr.lstrip()), 'the same command goes on with epoch 2')
+    assert_one_line(result._replace(stderr=result.stderr.lstrip()), 'the same command goes on after epoch 1')
     assert checkpoints.steps_in(checkpoint_folder(tmp_path)) == [STEPS]
     assert_undisturbed(undisturbed, tmp_path, convnet())
 
@@ -286,23 +286,6 @@ utils.batches = lambda *flags: batches(*flags) if flags[-1] == 1 else time.sleep
 
 
 # ---- The disk ----
-
-@pytest.fixture
-def mounted(tmp_path):
-    """mounted(path, size): a file system of its own at this path."""
-    paths = []
-
-    def mount(path, size):
-        os.makedirs(str(path))
-        if subprocess.call(['mount', '-t', 'tmpfs', '-o', 'size=' + size, 'tmpfs', str(path)],
-                           stderr=subprocess.DEVNULL) != 0:
-            pytest.skip('mounting is not allowed here')
-        paths.append(str(path))
-
-    yield mount
-    for path in paths:
-        subprocess.check_call(['umount', '-l', path])
-
 
 @pytest.mark.parametrize('kind, size', [('', '40k'), ('', '300k'), ('', '800k'), ('checkpoints', '300k'), ('', 'ro')])
 def test_a_full_disk(convnet, tmp_path, mounted, undisturbed, kind, size):
