@@ -20,7 +20,7 @@ TOLERANCE = 0.05    # of a probability: the page has weights of 8 bits, and Tens
 TEMPLATES = pathlib.Path(__file__).resolve().parent
 FILTERS_PAGE, NETWORK_PAGE = 'basic_filters.html', 'convnet_mnist.html'
 SCRIPTS = {FILTERS_PAGE: ['common.js', 'basic_filters.js', 'filters_input.js'],
-           NETWORK_PAGE: ['common.js', 'network.js', 'read_digits.js', 'convnet_mnist.js', 'network_input.js']}
+           NETWORK_PAGE: ['common.js', 'network.js', 'read_digit.js', 'convnet_mnist.js', 'network_input.js']}
 
 
 def write_filters_page(folder, flags, picture, matrices, pixel):

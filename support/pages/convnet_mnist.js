@@ -6,9 +6,8 @@ const FIGURES = ['image', ...data.order.slice(0, -1)].flatMap(name =>
 const figureOf = name => at(name).closest('figure');
 const hasKernels = name => name === firstConv || name === HAND;  // each channel is shown beside its kernel
 const DRAWN = 'Your drawing';
-let images = [];    // one or several digits, each of pixels from 0 to 255
-let network;        // the values of each layer, for one of them
-let shown = '';     // what they are: DRAWN, 'Test digit, a 7', ...
+let network;        // the values of each layer
+let shown = '';     // what they are of: DRAWN, 'Test digit, a 7', ...
 let chosen = null;  // {name, y, x, channel}: the activation that is explained
 
 function titleOf(name) {
@@ -103,14 +102,12 @@ const bars = [...at('bars').querySelectorAll('button')].map(button => {  // thre
   return cells.slice(place + 1, place + 5);
 });
 
-// Reads one or several digits, and shows the layers for one of them. Unless a click has chosen an activation, the
-// strongest one of the layer is explained.
-function read(digits, name, number = 0) {
-  const networks = digits.map(inference);
-  images = digits;
-  network = networks[number];
+// Reads a digit, of pixels from 0 to 255, and shows the layers. Unless a click has chosen an activation, the strongest
+// one of the layer is explained.
+function read(pixels, name) {
+  network = inference(pixels);
   shown = name;
-  showAnswer(networks.map(each => softmaxOf([...each[LAST].array])), number);
+  showAnswer();
   at('guideNext').disabled = false;
   FIGURES.filter(name => !figureOf(name).hidden).forEach(showLayer);
   if (chosen && !isKept) chosen = strongestOf(chosen.name);
@@ -118,20 +115,15 @@ function read(digits, name, number = 0) {
   showGuide();
 }
 
-function showAnswer(all, number) {  // all: {exponentials, probabilities} of each digit
-  const {exponentials, probabilities} = all[number], readings = all.map(each => largestAt(each.probabilities));
-  const largest = all.map(each => Math.max(...each.probabilities));
-  const second = largestAt(probabilities.map((value, digit) => digit === readings[number] ? -1 : value));
-  const unsure = Math.min(...largest) < data.unsure ? ', unsure' : '';
-  const button = (digit, i) => `<button data-number="${i}" aria-pressed="${i === number}" ` +
-    `aria-label="show the layers of digit ${i + 1}, a ${digit}">${digit}</button>`;
-  at('answer').innerHTML = `${shown}: the network reads ` + (all.length > 1 ?
-    `${readings.map(button).join(' ')} (probabilities ${largest.map(probabilityText).join(', ')}${unsure}).` :
-    `${readings[0]} (probability ${probabilityText(largest[0])}${unsure}); ` +
-      `runner-up ${second} (${probabilityText(probabilities[second])}).`);
+function showAnswer() {
+  const {exponentials, probabilities} = softmaxOf([...network[LAST].array]), first = largestAt(probabilities);
+  const second = largestAt(probabilities.map((value, digit) => digit === first ? -1 : value));
+  at('answer').textContent = `${shown}: the network reads ${first} (probability ` +
+    `${probabilityText(probabilities[first])}${isUnsure() ? ', unsure' : ''}); ` +
+    `runner-up ${second} (${probabilityText(probabilities[second])}).`;
   for (const [digit, [logit, exponential, probability, bar]] of bars.entries()) {
     logit.textContent = network[LAST].array[digit].toFixed(3);
-    exponential.textContent = digit === readings[number] ? 1 : exponentials[digit].toExponential(2);
+    exponential.textContent = digit === first ? 1 : exponentials[digit].toExponential(2);
     probability.textContent = probabilityText(probabilities[digit]);
     bar.value = probabilities[digit];
   }

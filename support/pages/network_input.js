@@ -38,7 +38,6 @@ function compare(isHandCoded) {
   choose(name, y, x, channel);
 }
 
-at('answer').onclick = ({target}) => target.dataset.number && read(images, shown, Number(target.dataset.number));
 at('words').onpointerdown = event => {  // on a phone, where a tap has unfolded the arithmetic, this folds it
   if (!at('arithmetic').matches(':focus-within')) return;
   event.preventDefault();
@@ -74,14 +73,14 @@ function readTestDigit(bytes, name) {
   draw(small, inkOf(bytes));
   drawing.drawImage(small, 0, 0, 280, 280);
   isTestDigit = true;
-  read([bytes], name);
+  read(bytes, name);
 }
 
 function stroke(event) {
   const {left, top, width} = at('drawing').getBoundingClientRect();
   for (const {clientX, clientY, pressure, pointerType} of [...event.getCoalescedEvents?.() ?? [], event]) {
     const place = [clientX - left, clientY - top].map(length => length * 280 / width);
-    drawing.lineWidth = pointerType === 'pen' ? 8 + 20 * pressure : 18;
+    drawing.lineWidth = pointerType === 'pen' ? 12 + 16 * pressure : 18;
     drawing.lineTo(...place);
     drawing.stroke();
     drawing.beginPath();
@@ -92,9 +91,9 @@ function stroke(event) {
 }
 
 function readDrawing() {
-  const digits = readDigits(drawing);
-  if (digits.length) read(digits, DRAWN);
-  else showNothing('This does not look like digits. Draw each one large, with a gap between them.');
+  const found = readDigit(drawing);
+  if (typeof found === 'string') showNothing(found);
+  else read(found, DRAWN);
 }
 
 function showNothing(answer) {
