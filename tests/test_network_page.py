@@ -19,7 +19,7 @@ import kernels
 import utils
 from conftest import lesson2, network_of
 from support import digits, pages, results
-from test_filters_page import assert_asks_for_nothing, open_page, touch
+from test_filters_page import assert_asks_for_nothing, open_page, set_inner_size, touch
 
 
 @pytest.fixture(scope='module')
@@ -141,9 +141,9 @@ def test_hand_coded_kernels_take_the_place_of_the_learned_ones(page, mnist):
     assert shown == [False, True]
     page.find_element(By.ID, 'handCoded').click()
     shown = [page.find_element(By.ID, name).is_displayed() for name in ('conv1', 'hand-coded')]
-    page.execute_script('compare(true); choose("pool1", 1, 2, 3)')  # which comes from conv1
-    assert page.find_element(By.ID, 'conv1').is_displayed() and page.find_elements(By.CSS_SELECTOR, '#lines path')
-    page.execute_script('choose("conv1", 5, 6, 7)')
+    page.execute_script('compare(true); choose("pool1", 1, 2, 3)')  # which comes from conv1, and so has no lines
+    assert page.find_element(By.ID, 'handCoded').is_selected() and not page.find_elements(By.CSS_SELECTOR, '#lines path')
+    page.execute_script('compare(false); choose("conv1", 5, 6, 7)')
     assert shown == [True, False] and text(page, 'arithmetic').startswith('conv1, channel 7, row 5, column 6')
 
 
@@ -309,13 +309,17 @@ def test_the_channel_of_the_chosen_activation_is_enlarged_and_answers_to_the_poi
     page.execute_script('isKept = false')
 
 
-@pytest.mark.parametrize('name', ['conv1', 'pool1', 'conv2', 'fc', 'softmax_linear'])
-def test_everything_is_on_one_screen_of_1366_by_768(page, name):
-    page.set_window_size(1366, 768)
-    WebDriverWait(page, 20).until(lambda _: page.execute_script('return innerWidth <= 1366 && innerHeight <= 768'))
-    page.execute_script('choose(arguments[0], 3, 3, 3)', name)
-    assert page.execute_script('return at("arithmetic").getBoundingClientRect().bottom + scrollY') <= 768
-    assert page.execute_script('return document.documentElement.scrollWidth <= innerWidth')
+@pytest.mark.parametrize('width, height', [(1366, 650), (1280, 720), (1024, 768)])
+def test_the_arithmetic_is_on_one_screen_and_the_guide_moves_no_layer(page, width, height):
+    set_inner_size(page, width, height)
+    for name in 'conv1', 'pool1', 'conv2', 'fc', 'softmax_linear':
+        page.execute_script('choose(arguments[0], 3, 3, 3)', name)
+        assert page.execute_script("""return [...document.querySelectorAll('#numbers table')].every(each =>
+            each.getBoundingClientRect().bottom + scrollY <= innerHeight)"""), name
+        assert page.execute_script('return document.documentElement.scrollWidth <= innerWidth')
+    assert len(set(page.execute_script("""return GUIDE.map((_, step) => {
+        showGuide(step);
+        return at('layers').getBoundingClientRect().top + scrollY; })"""))) == 1
 
 
 def test_a_group_of_digits_is_one_stop_of_the_tab_key(page):
@@ -328,7 +332,8 @@ def test_a_group_of_digits_is_one_stop_of_the_tab_key(page):
         assert page.switch_to.active_element == buttons[stops[0]]
         page.switch_to.active_element.send_keys(Keys.ARROW_LEFT)
         assert page.switch_to.active_element == buttons[stops[0] - 1]
-        assert page.switch_to.active_element.get_attribute('tabindex') == '0'
+        buttons[4].click()  # here the focus stays, and the stop
+        assert page.switch_to.active_element == buttons[4] and buttons[4].get_attribute('tabindex') == '0'
 
 
 def test_the_numbers_of_a_patch_are_legible_on_the_colours_of_activations(page):

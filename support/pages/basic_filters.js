@@ -6,6 +6,7 @@ let own;      // the visitor's own kernel, which stays when another one is looke
 let output;   // what conv2d makes of the picture
 let pixel;    // {row, column}: the output pixel that is explained
 let centre;   // {row, column} of the picture, under the kernel's centre, which a change of stride or padding keeps
+let centreBefore;  // the kernel slid
 let filled;   // how many outputs are shown while the kernel slides; later Infinity
 let seen;     // the output as far as it is shown; NaN is what is not
 let brightness;  // of a value of the output, from 0 to 1
@@ -46,6 +47,7 @@ function update() {
   }
   at('error').textContent = at('stride').ariaInvalid !== 'true' ? '' :
     `A stride is a whole number from 1 to 1000; ${stride} is used.`;
+  if (at('play').ariaPressed === 'true') centre = centreBefore;
   play(false);
   output = rgb && !wrong ? ofEachChannel(kernel, stride, padding) :
     conv2d(input, filterOf(kernel, input.channels), stride, padding);
@@ -58,9 +60,10 @@ function update() {
   at('resultSize').textContent = `${formula(input.height, h)} = ${output.height} high, ` +
     `${formula(input.width, w)} = ${output.width} wide` + (stride > 1 ? ', shown enlarged' : '');
   at('scale').className = isZeroSum ? 'scaled' : '';
-  at('scale').textContent = isZeroSum ? 'Scaled, as the kernel sums to 0: black -1 or less, grey 0, white 1 or more' :
-    'Black is 0 or less, white 1 or more';
+  at('scale').textContent = isZeroSum ? 'Grey is 0, black -1, white 1, as the kernel sums to 0' :
+    'Black is 0, white 1';
   draw(at('picture'), input);
+  document.body.style.setProperty('--shape', picture.grey.width / picture.grey.height);
   brightness = isZeroSum ? value => 0.5 + 0.5 * value : value => value;
   showAll();
   showCode();
@@ -77,18 +80,10 @@ function words(kernel, sum, isZeroSum, wrong) {
   else if (Math.abs(sum - 1) <= data.unitSum) text.push(`${weights} 1: flat areas keep their brightness.`);
   else text.push(`${weights} ${Number(sum.toPrecision(4))}: flat areas become ` +
                  (sum > 1 ? 'brighter.' : sum > 0 ? 'darker.' : 'negative, shown black.'));
-  const sumWhere = isMeant => Math.sign(Math.round(1e6 * sumOf(kernel.map((row, y) =>
-    row.map((weight, x) => isMeant((kernel.length - 1) / 2 - y, (row.length - 1) / 2 - x) ? weight : 0)))));
-  const [top, bottom] = [sumWhere(up => up > 0), sumWhere(up => up < 0)];
-  const [left, right] = [sumWhere((_, aside) => aside > 0), sumWhere((_, aside) => aside < 0)];
-  const compares = (sides, step) => text.push(`It compares ${sides}: ${step} becomes lighter.`);
-  if (left * right < 0) compares('left with right', left > 0 ? 'light left of dark' : 'dark left of light');
-  if (top * bottom < 0) compares('above with below', top > 0 ? 'light above dark' : 'dark above light');
   if (kernel.flat().every(weight => weight >= 0) && kernel.flat().filter(weight => weight).length > 1)
     text.push('No weight is negative: it mixes neighbours, which blurs.');
-  const middle = kernel[(kernel.length - 1) / 2]?.[(kernel[0].length - 1) / 2];
-  const isCompared = left * right < 0 || top * bottom < 0;
-  if (!isZeroSum && sum > 0 && middle > 0 && !isCompared && kernel.flat().some(weight => weight < 0))
+  const others = kernel.flat().filter((_, i) => i !== (count - 1) / 2);  // than the one in the middle
+  if (!isZeroSum && sum > 0 && others.some(weight => weight < 0) && others.every(weight => weight <= 0))
     text.push('Negative weights subtract the neighbours: what differs from them stands out.');
   return text.join(' ');
 }
@@ -195,7 +190,8 @@ function centred(list, length, filler) {
 
 // ---- A picture, the lesson's or your own ----
 
-async function setPicture(source, name) {
+// size: [height, width] of the picture that is named, where `source` was reduced before.
+async function setPicture(source, name, size) {
   const bitmap = await createImageBitmap(source);
   const scale = Math.min(1, data.side / Math.max(bitmap.width, bitmap.height));
   const [height, width] = [bitmap.height, bitmap.width].map(side => Math.max(1, Math.round(side * scale)));
@@ -206,7 +202,8 @@ async function setPicture(source, name) {
   const bytes = context.getImageData(0, 0, width, height).data;
   const rgb = values(height, width, 3, (y, x, c) => bytes[4 * (y * width + x) + c] / 255);
   const grey = values(height, width, 1, (y, x) => sumOf(GREY.map((weight, c) => weight * valueAt(rgb, y, x, c))));
-  const reduced = scale < 1 ? ` (reduced from ${bitmap.height} by ${bitmap.width}; the command does not)` : '';
+  const [fullHeight, fullWidth] = size ?? [bitmap.height, bitmap.width];
+  const reduced = fullHeight === height ? '' : ` (reduced here from ${fullHeight} by ${fullWidth})`;
   const planes = range(3).map(c => values(height, width, 1, (y, x) => valueAt(rgb, y, x, c)));
   picture = {name, reduced, rgb, planes, grey};
   centre = {row: Math.floor(data.place[0] * height), column: Math.floor(data.place[1] * width)};

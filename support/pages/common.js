@@ -155,6 +155,7 @@ function listen(canvas, point, move, canKeep = true) {
   };
   canvas.onkeydown = event => {
     if (event.key === 'Enter') keep(!isKept);
+    if (event.key === ' ') event.preventDefault();  // it would scroll
     if (!(event.key in MOVES)) return;
     event.preventDefault();
     move(...MOVES[event.key].map(step => event.shiftKey ? 10 * step : step));
@@ -164,14 +165,13 @@ function listen(canvas, point, move, canKeep = true) {
 // Makes a group of buttons one stop of the Tab key; the arrow keys move within it.
 function oneTabStop(group) {
   const buttons = [...group.querySelectorAll('button')];
-  const focus = stop => buttons.forEach((button, i) => button.tabIndex = i === stop ? 0 : -1);
-  focus(0);
+  const stopAt = stop => buttons.forEach(button => button.tabIndex = button === stop ? 0 : -1);
+  stopAt(buttons[0]);
+  group.addEventListener('focusin', ({target}) => stopAt(target));
   group.onkeydown = event => {
     if (!(event.key in MOVES)) return;
     event.preventDefault();
-    const next = (buttons.indexOf(event.target) + sumOf(MOVES[event.key]) + buttons.length) % buttons.length;
-    focus(next);
-    buttons[next].focus();
+    buttons.at((buttons.indexOf(event.target) + sumOf(MOVES[event.key])) % buttons.length).focus();
   };
 }
 

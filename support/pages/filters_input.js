@@ -87,13 +87,17 @@ function play(isPlaying, count = 1) {
   if (!isPlaying) return;
   keep(false);
   if (slide(Math.floor(count))) timer = setTimeout(play, 30, true, count * 1.05);
-  else play(false);
+  else {  // the last patch lies at the border, where there is little to see
+    play(false);
+    chooseCentre(centreBefore.row, centreBefore.column);
+  }
 }
 
 at('play').onclick = () => {
   const isPlaying = at('play').ariaPressed === 'true';
   if (!isPlaying && filled >= output.width * output.height) {
     filled = 0;
+    centreBefore = centre;
     choosePixel(0, 0);
     slide(0);
   }
@@ -104,14 +108,17 @@ at('step').onclick = () => {
   keep(false);
   slide(1);
 };
-window.onkeydown = ({key, target}) => {
-  if (key === ' ' && target === document.body) at('play').click();
+window.onkeydown = event => {
+  if (event.key !== ' ' || !event.target.matches('body, canvas')) return;
+  event.preventDefault();  // it would scroll
+  at('play').click();
 };
 
 // ---- The guide: what to look at, step by step; the last asks for a kernel, and checks it ----
 
 const GUIDE = [
-  ['picture', 'The square on the picture is the patch under the kernel. Point or tap anywhere, or use the arrow keys.'],
+  ['picture', 'The square on the picture is the patch under the kernel. Point or tap anywhere, or use the arrow keys. ' +
+    'A click fixes it, Esc frees it.'],
   ['arithmetic', 'The kernel lies over the patch: each pixel times its weight. The sum of the products is one output.'],
   ['play', 'Play slides the kernel over the picture; the output fills in behind it.'],
   ['kernels', 'Choose blur: all weights are positive, and the output is a weighted mean of neighbours.',
@@ -141,7 +148,7 @@ const first = ['custom', 'left_sobel', ...Object.keys(data.kernels)].find(name =
 const image = Object.assign(new Image(), {src: data.image});
 at('stride').value = data.stride;
 at('padding').value = data.padding;
-image.decode().then(() => setPicture(image, data.image_name)).then(() => {
+image.decode().then(() => setPicture(image, data.image_name, data.imageSize)).then(() => {
   setMatrix(data.kernels[first], first);
   showGuide(0);
 });

@@ -3,7 +3,6 @@
 network = inference(new Uint8Array(data.size ** 2));  // for the sizes
 Object.assign(MOVES, {PageUp: [0, 0, -1], PageDown: [0, 0, 1]});
 function choose(name, y, x, channel) {
-  if (before(name) === firstConv && at('handCoded').checked) compare(false);  // what is explained comes from there
   const {height, width, channels} = network[name];
   chosen = {name, y: clamp(y, 0, height - 1), x: clamp(x, 0, width - 1), channel: clamp(channel, 0, channels - 1)};
   explain();
@@ -154,10 +153,10 @@ const GUIDE = [
   ...HAND in layers ? [['handCoded',
     'Here you can look at hand-coded kernels in their place. The answer stays: no other layer uses them.']] : [],
   ['layers', 'The lines lead to what an activation is computed from; where that is much, to what has most effect.'],
-  ['arithmetic', 'Here is its arithmetic. Point or tap; arrow keys move, Page Up and Page Down change the channel; ' +
-    'Enter or a click fixes it, once more releases it.'],
-  ['bars', 'Softmax: each logit\'s exponential, divided by the sum of all ten. They add up to 1: even a scribble ' +
-    'gets an answer. A click on a digit shows what spoke for or against it.'],
+  ['arithmetic', 'Here is its arithmetic. Point or tap, or use the arrow keys, Page Up and Page Down; Enter or a click ' +
+    'fixes it, and releases it.'],
+  ['bars', 'Softmax: each logit\'s exponential, divided by the sum of all ten; even a scribble gets an answer. ' +
+    'A click on a digit explains its logit.'],
   ['drawing', `Now you: draw or find a digit that the network reads with a probability below ${data.unsure}.`,
     () => shown && isUnsure() && ' Done: it is unsure.']];
 const isUnsure = () => Math.max(...softmaxOf([...network[LAST].array]).probabilities) < data.unsure;
