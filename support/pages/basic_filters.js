@@ -1,6 +1,7 @@
 const GREY = [0.2989, 0.587, 0.114];  // tf.image.rgb_to_grayscale's weights
 
-let picture;  // {name, reduced, rgb, planes, grey}: its name for the command line, values from 0 to 1 as in lesson 1
+let picture;  // {name, reduced, rgb, sums, grey}: its name for the command line, values from 0 to 1 as in lesson 1
+let drawn;    // what of it the canvas shows
 let matrix;   // the kernel's rows
 let own;      // the visitor's own kernel, which stays when another one is looked at
 let output;   // what conv2d makes of the picture
@@ -9,7 +10,7 @@ let centre;   // {row, column} of the picture, under the kernel's centre, which 
 let centreBefore;  // the kernel slid
 let filled;   // how many outputs are shown while the kernel slides; later Infinity
 let seen;     // the output as far as it is shown; NaN is what is not
-let brightness;  // of a value of the output, from 0 to 1
+let black;  // the value of the output that is shown so: 0 or -1
 
 // ---- What the controls say ----
 
@@ -20,18 +21,26 @@ function settings() {
           padding: at('padding').value, input: rgb ? picture.rgb : picture.grey};
 }
 
-// A matrix as conv2d takes it, on every pair of channels.
-function filterOf(rows, channels) {
-  return {shape: [rows.length, rows[0].length, channels, channels],
-          weights: rows.flat().flatMap(value => Array(channels * channels).fill(value))};
-}
-
-// A kernel on the channel diagonal does to each channel what it does to grey, with fewer zeros to multiply.
-function ofEachChannel(rows, stride, padding) {
-  const [red, green, blue] = picture.planes.map(plane => conv2d(plane, filterOf(rows, 1), stride, padding));
-  const output = values(red.height, red.width, 3);
-  for (let i = 0; i < red.array.length; i++)
-    output.array.set([red.array[i], green.array[i], blue.array[i]], 3 * i);
+// A kernel on the channel diagonal does to each channel what it does to grey: each weight adds its share of the picture,
+// shifted, to all sums.
+function ofEachChannel({height, width, channels, array}, kernel, stride, padding) {
+  const [h, w] = [kernel.length, kernel[0].length], left = patchStart(0, width, w, stride, padding);
+  const output = values(outputSize(height, h, stride, padding), outputSize(width, w, stride, padding), channels);
+  const sums = output.array, step = stride * channels;
+  for (let row = 0; row < output.height; row++) {
+    const top = patchStart(row, height, h, stride, padding);
+    for (let y = Math.max(-top, 0); y < Math.min(h, height - top); y++)  // beyond the border are zeros
+      for (let x = 0; x < w; x++) {
+        const weight = kernel[y][x], first = Math.max(Math.ceil((-left - x) / stride), 0);
+        const end = weight === 0 ? 0 : Math.min(Math.ceil((width - left - x) / stride), output.width);
+        for (let c = 0; c < channels; c++) {
+          let to = (row * output.width + first) * channels + c;
+          let from = ((top + y) * width + left + x + first * stride) * channels + c;
+          for (let column = first; column < end; column++, to += channels, from += step)
+            sums[to] += weight * array[from];
+        }
+      }
+  }
   return output;
 }
 
@@ -49,8 +58,7 @@ function update() {
     `A stride is a whole number from 1 to 1000; ${stride} is used.`;
   if (at('play').ariaPressed === 'true') centre = centreBefore;
   play(false);
-  output = rgb && !wrong ? ofEachChannel(kernel, stride, padding) :
-    conv2d(input, filterOf(kernel, input.channels), stride, padding);
+  output = ofEachChannel(wrong ? picture.sums : input, kernel, stride, padding);
   at('wrong').disabled = input.channels === 1;
   const sum = sumOf(kernel), isZeroSum = sumsToZero(kernel.flat());
   at('words').textContent = words(kernel, wrong ? 3 * sum : sum, isZeroSum, wrong);
@@ -62,9 +70,10 @@ function update() {
   at('scale').className = isZeroSum ? 'scaled' : '';
   at('scale').textContent = isZeroSum ? 'Grey is 0, black -1, white 1, as the kernel sums to 0' :
     'Black is 0, white 1';
-  draw(at('picture'), input);
+  if (drawn !== input) draw(at('picture'), input);
+  drawn = input;
   document.body.style.setProperty('--shape', picture.grey.width / picture.grey.height);
-  brightness = isZeroSum ? value => 0.5 + 0.5 * value : value => value;
+  black = isZeroSum ? -1 : 0;
   showAll();
   showCode();
   chooseCentre(centre.row, centre.column);
@@ -107,7 +116,7 @@ function choosePixel(row, column) {
   centre = {row: top + Math.floor((kernel.length - 1) / 2), column: left + Math.floor((kernel[0].length - 1) / 2)};
   showFrame('picture', input, top, left, kernel.length, kernel[0].length);
   at('result').parentNode.classList.toggle('filling', seen !== output);
-  showFrame('result', seen, pixel.row, pixel.column, 1, 1, brightness);
+  showFrame('result', seen, pixel.row, pixel.column, 1, 1, black);
   at('arithmetic').classList.toggle('small', kernel[0].length > 5);
   const parts = (rgb ? ['red ', 'green ', 'blue '] : ['']).map((name, c) =>
     contribution(input, c, top, left, kernel, name));
@@ -121,12 +130,12 @@ function choosePixel(row, column) {
 }
 
 // Frames a place, and draws it with what lies around it, enlarged.
-function showFrame(id, shown, top, left, height, width, brightness) {
+function showFrame(id, shown, top, left, height, width, black) {
   frame(at(id), top, left, height, width);
   const side = 15, firstY = top - Math.floor((side - height) / 2), firstX = left - Math.floor((side - width) / 2);
   const around = values(side, side, shown.channels, (y, x, c) =>
     isInside(shown, firstY + y, firstX + x) ? valueAt(shown, firstY + y, firstX + x, c) : NaN);
-  draw(at(id + 'Near'), around, brightness);
+  draw(at(id + 'Near'), around, black);
   frame(at(id + 'Near'), top - firstY, left - firstX, height, width);
 }
 
@@ -204,8 +213,8 @@ async function setPicture(source, name, size) {
   const grey = values(height, width, 1, (y, x) => sumOf(GREY.map((weight, c) => weight * valueAt(rgb, y, x, c))));
   const [fullHeight, fullWidth] = size ?? [bitmap.height, bitmap.width];
   const reduced = fullHeight === height ? '' : ` (reduced here from ${fullHeight} by ${fullWidth})`;
-  const planes = range(3).map(c => values(height, width, 1, (y, x) => valueAt(rgb, y, x, c)));
-  picture = {name, reduced, rgb, planes, grey};
+  const sums = values(height, width, 3, (y, x) => valueAt(rgb, y, x, 0) + valueAt(rgb, y, x, 1) + valueAt(rgb, y, x, 2));
+  picture = {name, reduced, rgb, sums, grey};
   centre = {row: Math.floor(data.place[0] * height), column: Math.floor(data.place[1] * width)};
 }
 

@@ -38,19 +38,13 @@ function conv2d(input, {shape: [h, w, channelsIn, channels], weights}, stride = 
                         channels);
   const {height, width, array} = input, sums = output.array;
   const lefts = range(output.width).map(column => patchStart(column, width, w, stride, padding));
-  const isPlain = channelsIn === 1 && channels === 1;
   let place = 0;  // in the sums
   for (let row = 0; row < output.height; row++) {
     const top = patchStart(row, height, h, stride, padding);
     const firstY = Math.max(-top, 0), endY = Math.min(h, height - top);  // beyond the border are zeros
     for (const left of lefts) {
       const firstX = Math.max(-left, 0), endX = Math.min(w, width - left);
-      for (let y = firstY; y < endY && isPlain; y++) {  // the same as below, twice as fast
-        let from = (top + y) * width + left + firstX, weight = y * w + firstX, sum = 0;
-        for (let x = firstX; x < endX; x++) sum += array[from++] * weights[weight++];
-        sums[place] += sum;
-      }
-      for (let y = firstY; y < endY && !isPlain; y++)
+      for (let y = firstY; y < endY; y++)
         for (let x = firstX; x < endX; x++) {
           let from = ((top + y) * width + left + x) * channelsIn, weight = (y * w + x) * channelsIn * channels;
           for (let c = 0; c < channelsIn; c++, from++, weight += channels) {
@@ -67,14 +61,14 @@ function conv2d(input, {shape: [h, w, channelsIn, channels], weights}, stride = 
 
 // ---- What is shown ----
 
-// Draws one channel as grey, or three as red, green and blue; what is beyond 0 (black) and 1 (white) is clipped, and
-// NaN, where nothing is, is transparent.
-function draw(canvas, {height, width, channels, array}, brightness = value => value) {
-  Object.assign(canvas, {height, width});
-  const image = new ImageData(width, height), {data} = image;
-  for (let i = 0, place = 0; place < array.length; place += channels) {
-    for (let c = 0; c < 3; c++) data[i++] = Math.floor(255 * brightness(array[place + c % channels]));
-    data[i++] = Number.isNaN(array[place]) ? 0 : 255;
+// Draws one channel as grey, or three as red, green and blue. `black` and what is below is black, 1 and what is above
+// white, and NaN, where nothing is, transparent.
+function draw(canvas, {height, width, channels, array}, black = 0) {
+  if (canvas.height !== height || canvas.width !== width) Object.assign(canvas, {height, width});
+  const image = new ImageData(width, height), {data} = image, scale = 255 / (1 - black);
+  for (let i = 0, place = 0; place < array.length; place += channels, i += 4) {
+    for (let c = 0; c < 3; c++) data[i + c] = Math.floor(scale * (array[channels === 3 ? place + c : place] - black));
+    data[i + 3] = Number.isNaN(array[place]) ? 0 : 255;
   }
   canvas.getContext('2d').putImageData(image, 0, 0);
 }

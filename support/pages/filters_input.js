@@ -66,7 +66,7 @@ function slide(count) {
   if (filled !== Infinity) {
     filled = next + 1;
     seen = {...output, array: output.array.map((value, i) => i < filled * channels ? value : NaN)};
-    draw(at('result'), seen, brightness);
+    draw(at('result'), seen, black);
   }
   choosePixel(Math.floor(next / width), next % width);
   return next < last;
@@ -75,7 +75,7 @@ function slide(count) {
 function showAll() {
   filled = Infinity;
   seen = output;
-  draw(at('result'), output, brightness);
+  draw(at('result'), output, black);
 }
 
 // The first steps are of one output each, so that one can follow; then they grow.

@@ -1,12 +1,17 @@
 // ---- The arithmetic of the network, layer by layer ----
 
-const bytesOf = base64 => Uint8Array.from(atob(base64), character => character.charCodeAt(0));
+function bytesOf(base64) {
+  const text = atob(base64), bytes = new Uint8Array(text.length);
+  for (let i = 0; i < text.length; i++) bytes[i] = text.charCodeAt(i);  // Uint8Array.from is thirty times as slow
+  return bytes;
+}
 
 // Weights are whole numbers from -127 to 127, times one scale for each output channel.
 const layers = {};
 for (const [name, {shape, weights, scales, biases}] of Object.entries(data.layers)) {
-  const bytes = new Int8Array(bytesOf(weights).buffer);
-  layers[name] = {shape, biases, weights: Float32Array.from(bytes, (byte, i) => byte * scales[i % scales.length])};
+  const bytes = new Int8Array(bytesOf(weights).buffer), floats = Float32Array.from(bytes);
+  for (let i = 0; i < floats.length; i++) floats[i] *= scales[i % scales.length];
+  layers[name] = {shape, biases, weights: floats};
 }
 
 const ACTIVATIONS = {Relu: value => Math.max(value, 0), Tanh: Math.tanh};  // by the type of TensorFlow's operation
