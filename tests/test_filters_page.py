@@ -369,7 +369,8 @@ def test_the_chosen_place_stays_when_stride_and_padding_change(page):
 @pytest.mark.parametrize('name, says', [
     ('edge', 'sum to 0: flat areas become 0'), ('blur', 'sum to 1: flat areas keep their brightness'),
     ('blur', 'which blurs'), ('sharpen', 'Negative weights subtract'), ('emboss', 'sum to 1'),
-    ([[1000000, -999999]], 'sum to 1: flat'), ([[0.1, 0.2, -0.3]], 'sum to 0:'), ([[1.0005]], 'flat areas keep their brightness'), ([[2]], 'This weight is 2: flat areas become brighter'),
+    ([[1000000, -999999]], 'sum to 1: flat'), ([[0.1, 0.2, -0.3]], 'sum to 0:'),
+    ([[1.0005]], 'flat areas keep their brightness'), ([[2]], 'This weight is 2: flat areas become brighter'),
     ([[0, 0.5], [0, 0]], 'become darker'),
     ([[0, 0, 0], [0, -1, 0], [0, 0, 0]], 'become negative'), ([[-1, -1, -1], [-1, 2, -1], [-1, -1, -1]], 'sum to -6')])
 def test_the_words_are_those_of_the_kernel(page, name, says):
@@ -523,7 +524,8 @@ def test_a_picture_of_one_s_own(page, tmp_path):
     title, name = page.title, '<img src=x onerror=document.title=1> $".png'
     Image.new('RGB', (960, 480), (255, 0, 0)).save(str(tmp_path / name))
     page.find_element(By.ID, 'file').send_keys(str(tmp_path / name))
-    WebDriverWait(page, 20).until(lambda _: text(page, 'pictureSize') == '240 high, 480 wide (reduced here from 480 by 960)')
+    says = '240 high, 480 wide (reduced here from 480 by 960)'
+    WebDriverWait(page, 20).until(lambda _: text(page, 'pictureSize') == says)
     assert page.execute_script('return picture.rgb.array[0]') == 1
     assert r'--image "<img src=x onerror=document.title=1> \$\".png"' in text(page, 'command')
     (tmp_path / ('no ' + name)).write_text('no picture')

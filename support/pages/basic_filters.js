@@ -21,8 +21,8 @@ function settings() {
           padding: at('padding').value, input: rgb ? picture.rgb : picture.grey};
 }
 
-// A kernel on the channel diagonal does to each channel what it does to grey: each weight adds its share of the picture,
-// shifted, to all sums.
+// A kernel on the channel diagonal does to each channel what it does to grey. Each weight adds its share
+// of the picture, shifted, to all sums.
 function ofEachChannel({height, width, channels, array}, kernel, stride, padding) {
   const [h, w] = [kernel.length, kernel[0].length], left = patchStart(0, width, w, stride, padding);
   const output = values(outputSize(height, h, stride, padding), outputSize(width, w, stride, padding), channels);
@@ -213,7 +213,8 @@ async function setPicture(source, name, size) {
   const grey = values(height, width, 1, (y, x) => sumOf(GREY.map((weight, c) => weight * valueAt(rgb, y, x, c))));
   const [fullHeight, fullWidth] = size ?? [bitmap.height, bitmap.width];
   const reduced = fullHeight === height ? '' : ` (reduced here from ${fullHeight} by ${fullWidth})`;
-  const sums = values(height, width, 3, (y, x) => valueAt(rgb, y, x, 0) + valueAt(rgb, y, x, 1) + valueAt(rgb, y, x, 2));
+  const sums = values(height, width, 3, (y, x) =>
+    valueAt(rgb, y, x, 0) + valueAt(rgb, y, x, 1) + valueAt(rgb, y, x, 2));
   picture = {name, reduced, rgb, sums, grey};
   centre = {row: Math.floor(data.place[0] * height), column: Math.floor(data.place[1] * width)};
 }

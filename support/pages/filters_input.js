@@ -117,8 +117,8 @@ window.onkeydown = event => {
 // ---- The guide: what to look at, step by step; the last asks for a kernel, and checks it ----
 
 const GUIDE = [
-  ['picture', 'The square on the picture is the patch under the kernel. Point or tap anywhere, or use the arrow keys. ' +
-    'A click fixes it, Esc frees it.'],
+  ['picture', 'The square on the picture is the patch under the kernel. Point or tap anywhere, or use the arrow ' +
+    'keys. A click fixes it, Esc frees it.'],
   ['arithmetic', 'The kernel lies over the patch: each pixel times its weight. The sum of the products is one output.'],
   ['play', 'Play slides the kernel over the picture; the output fills in behind it.'],
   ['kernels', 'Choose blur: all weights are positive, and the output is a weighted mean of neighbours.',

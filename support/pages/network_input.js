@@ -153,8 +153,8 @@ const GUIDE = [
   ...HAND in layers ? [['handCoded',
     'Here you can look at hand-coded kernels in their place. The answer stays: no other layer uses them.']] : [],
   ['layers', 'The lines lead to what an activation is computed from; where that is much, to what has most effect.'],
-  ['arithmetic', 'Here is its arithmetic. Point or tap, or use the arrow keys, Page Up and Page Down; Enter or a click ' +
-    'fixes it, and releases it.'],
+  ['arithmetic', 'Here is its arithmetic. Point or tap, or use the arrow keys, Page Up and Page Down; Enter or ' +
+    'a click fixes it, and releases it.'],
   ['bars', 'Softmax: each logit\'s exponential, divided by the sum of all ten; even a scribble gets an answer. ' +
     'A click on a digit explains its logit.'],
   ['drawing', `Now you: draw or find a digit that the network reads with a probability below ${data.unsure}.`,
