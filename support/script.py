@@ -41,7 +41,7 @@ def while_open(method):
 
 @contextlib.contextmanager
 def held_back():
-    """Holds back what TensorFlow prints but its errors. A user who sets TF_CPP_MIN_LOG_LEVEL sees every line.
+    """Holds back what TensorFlow prints, but no errors. A user who sets TF_CPP_MIN_LOG_LEVEL sees every line.
 
     On 2.21 six lines come at any level, from C++, which writes to the file descriptor 2 and not to sys.stderr.
     """
@@ -58,7 +58,7 @@ def held_back():
             os.close(terminal)
             held.seek(0)
             sys.stderr.writelines(line.decode(errors='replace') for line in held if re.match(  # cuInit: there is no GPU
-                rb'([EF]\d{4} |\S+ \S+: [EF] )(?!.*cuInit)', line))
+                rb'([EF]\d{4} |\S+ \S+: [EF] |\S+ error: )(?!.*cuInit)', line))
 
 
 def has_nvidia_gpu():
@@ -76,7 +76,8 @@ def errors_in_one_line():
             stack.callback(os.environ.pop, 'TF_CPP_MIN_LOG_LEVEL')
         try:
             yield
-            print(end='', flush=True)
+            if sys.stdout:  # None, if it was closed before
+                sys.stdout.flush()
             return
         except KeyboardInterrupt:
             sys.exit(130)
