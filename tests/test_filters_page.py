@@ -512,9 +512,13 @@ def test_the_first_screen_shows_picture_kernel_products_and_output(page, width, 
 
 def set_inner_size(page, width, height):
     """Without the browser's own bars, which a window has even where it is not seen."""
-    page.set_window_size(width, height)
-    outer = page.execute_script('return [2 * arguments[0] - innerWidth, 2 * arguments[1] - innerHeight]', width, height)
-    page.set_window_size(*outer)
+    def has_size(page):
+        missing = page.execute_script('return [arguments[0] - innerWidth, arguments[1] - innerHeight]', width, height)
+        if any(missing):
+            outer = page.execute_script('return [outerWidth, outerHeight]')
+            page.set_window_size(outer[0] + missing[0], outer[1] + missing[1])
+        return not any(missing)
+    WebDriverWait(page, 20).until(has_size)
 
 
 # ---- Pictures of one's own, and safety ----
