@@ -89,8 +89,8 @@ def conv1_weights(kind, stddev):
     return initial_weights(1, stddev, scale=0.02 if kind == 'learned' else 2.0)
 
 
-def inference(images, keep_prob, seed=0, stddev=0, conv1_kind='learned'):
-    """Builds the network: images uint8 [n, 28, 28] -> logits [n, 10], log probabilities up to a constant."""
+def inference(images, keep_prob, seed=0, stddev=0, conv1_kind='learned', classes=10):
+    """Builds the network: images uint8 [n, 28, 28] -> logits [n, classes], log probabilities up to a constant."""
     with tf.name_scope('scale'):
         scaled = tf.cast(images[..., tf.newaxis], tf.float32) / 255  # [n, 28, 28, 1], from 0 to 1
     conv1 = conv_relu(scaled, 32, 'conv1', conv1_weights(conv1_kind, stddev), conv1_kind == 'learned')
@@ -99,8 +99,8 @@ def inference(images, keep_prob, seed=0, stddev=0, conv1_kind='learned'):
     pool2 = max_pool(conv2, 'pool2')
     # fc combines the 3,136 local features of pool2 into features of the whole image; 1,024 is the lecture's choice.
     fc = fully_connected(pool2, 1024, 'fc', initial_weights(3, stddev), activation=tf.nn.relu)
-    dropped = dropout(fc, keep_prob, seed)
-    logits = fully_connected(dropped, 10, 'softmax_linear', initial_weights(4, stddev, scale=1.0))  # no relu
+    dropped = fc if keep_prob == 1 else dropout(fc, keep_prob, seed)  # a placeholder is not 1
+    logits = fully_connected(dropped, classes, 'softmax_linear', initial_weights(4, stddev, scale=1.0))  # no relu
     with tf.name_scope('histograms'):
         for layer in conv1, pool1, conv2, pool2, fc, logits:
             tf.add_to_collection(tf.GraphKeys.ACTIVATIONS, layer)  # where the tables and figures find them
@@ -148,9 +148,9 @@ def evaluation(logits, labels):
 
 # ---- Step 3: the graph and the loop ------------------------------------------------------------------------
 
-def build_network(flags, images, labels, keep_prob):
+def build_network(flags, images, labels, keep_prob, classes=10):
     """Returns the logits, the loss, and the op of a training step. Lesson 3 builds these on several devices."""
-    logits = inference(images, keep_prob, flags.seed, flags.init_stddev, flags.conv1)
+    logits = inference(images, keep_prob, flags.seed, flags.init_stddev, flags.conv1, classes)
     cross_entropy = loss(logits, labels)
     return logits, cross_entropy, training(cross_entropy, flags.learning_rate)
 
@@ -173,7 +173,7 @@ def train(flags, data, build=build_network, target=''):
         images = tf.placeholder(tf.uint8, [None, IMAGE_SIZE, IMAGE_SIZE], name='images')
         labels = tf.placeholder(tf.int32, [None], name='labels')
         keep_prob = tf.placeholder_with_default(1.0, [], name='keep_prob')  # no dropout, unless it is fed
-    logits, cross_entropy, train_op = build(flags, images, labels, keep_prob)
+    logits, cross_entropy, train_op = build(flags, images, labels, keep_prob, len(data.classes))
     train_op, ema = moving_average(train_op, flags.ema_decay)
     correct = evaluation(logits, labels)
     with tf.name_scope('summaries'):

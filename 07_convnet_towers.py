@@ -22,9 +22,9 @@ lesson2 = importlib.import_module('07_convnet_mnist')  # "import 07_convnet_mnis
 
 def towers_on(tower_devices):
     """Returns a replacement for lesson2.build_network, which builds one tower on each of these devices."""
-    def build_network(flags, images, labels, keep_prob):
+    def build_network(flags, images, labels, keep_prob, classes=10):
         def inference(tower_images, seed):
-            return lesson2.inference(tower_images, keep_prob, seed, flags.init_stddev, flags.conv1)
+            return lesson2.inference(tower_images, keep_prob, seed, flags.init_stddev, flags.conv1, classes)
 
         batch_size = tf.size(labels, name='batch_size')
         losses, tower_gradients = [], []

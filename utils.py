@@ -4,6 +4,8 @@ import concurrent.futures
 import gzip
 import math
 import os
+import re
+import sys
 import warnings
 import zlib
 
@@ -15,7 +17,12 @@ CHIHUAHUA = os.path.join(HERE, 'data', 'chihuahua.jpg')
 MNIST_DIR = os.path.join(HERE, 'data', 'mnist')
 
 Dataset = collections.namedtuple('Dataset', 'images labels')  # uint8 [n, height, width] and uint8 [n]
-Datasets = collections.namedtuple('Datasets', 'train validation test')
+# classes: the name of each label; lecture_accuracy {epoch: the lecture's test accuracy}, empty if it is not MNIST
+Datasets = collections.namedtuple('Datasets', 'train validation test classes lecture_accuracy')
+
+MNIST_LABELS = 0xba07e8ef  # CRC-32 of the 60,000
+LECTURE_ACCURACY = {1: .9111, 2: .9401, 3: .9494, 5: .9549, 10: .9692, 25: .9736, 40: .9793, 50: .9804}
+DIGITS = [str(digit) for digit in range(10)]
 
 
 class UserError(Exception):
@@ -25,18 +32,30 @@ class UserError(Exception):
 # ---- MNIST ---------------------------------------------------------------------------------------
 
 def read_mnist(directory, image_size=28):
-    """Reads a dataset in MNIST's format, for example MNIST itself or Fashion-MNIST.
+    """Reads MNIST, or another dataset of 2 to 256 classes in its format.
 
-    Returns Datasets(train, validation, test), each a Dataset of uint8 images [n, image_size, image_size], 0 to 255, and
-    uint8 labels [n], 0 to 9. The first twelfth of the training file (MNIST: 5,000) is the validation set, as in
-    TensorFlow's own tutorials. Raises UserError for files that are missing or damaged.
+    Returns Datasets: train, validation and test are each a Dataset of uint8 images [n, image_size, image_size], 0 to
+    255, and uint8 labels [n]. Of MNIST, the first 5,000 training images are for validation, as in TensorFlow's own
+    tutorials; of other data, a twelfth of each class at random. Raises UserError for files that are missing or damaged.
     """
-    train, test = [read_images_and_labels(directory, name, image_size) for name in ('train', 't10k')]
-    validation_size = len(train.labels) // 12
-    if validation_size == 0:
-        raise UserError('{}: expected at least 12 training digits, found {}'.format(directory, len(train.labels)))
-    return Datasets(train=Dataset(train.images[validation_size:], train.labels[validation_size:]),
-                    validation=Dataset(train.images[:validation_size], train.labels[:validation_size]), test=test)
+    train, test = [read_images_and_labels(directory, name, image_size) for name in ('train', 'test')]
+    classes, (train, test) = named_classes(directory, train, test)
+    is_mnist = zlib.crc32(train.labels) == MNIST_LABELS
+    chosen = np.arange(len(train.labels)) < 5000 if is_mnist else random_twelfth(train.labels)
+    if not chosen.any():
+        raise UserError('{}: expected at least two training images of a class, found one'.format(directory))
+    return Datasets(Dataset(train.images[~chosen], train.labels[~chosen]),
+                    Dataset(train.images[chosen], train.labels[chosen]), test, classes,
+                    LECTURE_ACCURACY if is_mnist else {})
+
+
+def random_twelfth(labels):
+    """A mask [n] of about a twelfth of the labels, at least one of each that is there twice, always the same."""
+    chosen = np.zeros(len(labels), bool)
+    for label in np.unique(labels):
+        places = np.random.RandomState(label).permutation(np.flatnonzero(labels == label))
+        chosen[places[:max(len(places) // 12, min(len(places) - 1, 1))]] = True
+    return chosen
 
 
 # ---- Augmentation and batches ---------------------------------------------------------------------
@@ -109,14 +128,17 @@ def read_image(path, smallest=(1, 1), most_pixels=math.inf):
     """Reads a picture in any format that Pillow knows: float32 [height, width, 3], RGB, 0 to 1.
 
     It is rotated as its EXIF data say. Of an animation the first frame is read, transparent parts become
-    white, and 16 bits keep their precision. With more than most_pixels it is made smaller. Raises UserError for
-    anything else, and below the smallest (height, width).
+    white, and of more than 8 bits, white is the smallest of 1, 255, 4095 and 65535 that no value exceeds. With more
+    than most_pixels it is made smaller. Raises UserError for anything else, and below the smallest (height, width).
     """
     image = open_picture(path, most_pixels)
     if image.mode[0] in 'IF':  # 16 or 32 bits per pixel, which convert() would clip at 255
-        grey = np.nan_to_num(np.asarray(image, np.float32))
-        grey /= 65535 if image.mode[0] == 'I' else 1 if grey.max() <= 1 else 255
-        picture = np.asarray(shrunk(Image.fromarray(grey), most_pixels))
+        grey = np.asarray(image, np.float32)
+        grey = np.where(np.isfinite(grey), grey, 0)
+        white = next((limit for limit in (1, 255, 4095, 65535) if grey.max() <= limit), grey.max())
+        if white not in (1, 65535):
+            print('{}: values from 0, black, to {:g}, white'.format(path, white), file=sys.stderr)
+        picture = np.asarray(shrunk(Image.fromarray(grey / white), most_pixels))
         picture = np.repeat(np.clip(picture, 0, 1)[:, :, np.newaxis], 3, axis=2)
     else:
         if image.mode in ('RGBA', 'LA', 'PA', 'RGBa', 'La') or 'transparency' in image.info:
@@ -134,6 +156,11 @@ def read_image(path, smallest=(1, 1), most_pixels=math.inf):
 def open_picture(path, most_pixels):
     """Returns a Pillow image, loaded, and rotated as its EXIF data say."""
     try:
+        if os.path.exists(path) and not os.path.isfile(path):
+            raise ValueError('it is no file, but a folder or a pipe')
+        if path.lower().endswith(('.heic', '.heif')):
+            import pillow_heif  # not needed for anything else
+            pillow_heif.register_heif_opener()
         with warnings.catch_warnings():
             warnings.simplefilter('ignore')  # about harmless damage, for example in EXIF data
             warnings.simplefilter('error', Image.DecompressionBombWarning)
@@ -141,6 +168,8 @@ def open_picture(path, most_pixels):
             scale = min((most_pixels / (image.width * image.height)) ** 0.5, 1)
             image.draft(image.mode, [int(side * scale) for side in image.size])  # JPEG decodes to half, a quarter, ...
             return ImageOps.exif_transpose(image)
+    except ImportError:
+        raise UserError('{}: for a HEIC picture, pip install pillow-heif, or save it as JPEG'.format(path))
     except Exception as error:  # Pillow's readers raise many kinds for damaged files
         reason = getattr(error, 'strerror', None) or str(error).split('\n')[0] or type(error).__name__
         raise UserError('{}: expected a picture, such as PNG or JPEG; it cannot be read ({})'.format(path, reason))
@@ -156,50 +185,81 @@ def shrunk(image, most_pixels):
 
 # ---- Files in MNIST's format ---------------------------------------------------------------------
 
-def read_images_and_labels(directory, name, image_size):
-    """Reads the images and labels of 'train' or 't10k', and checks that they belong together."""
-    images_path = find_idx(directory, name + '-images', 3)
-    labels_path = find_idx(directory, name + '-labels', 1)
+def named_classes(directory, train, test):
+    """Returns the names of the classes, and both Datasets with labels from 0 on.
+
+    The names are the lines of classes.txt, or else the labels as they are in the files, which may begin with 1.
+    """
+    labels = np.concatenate([train.labels, test.labels])
+    first = int(labels.min() == 1)
+    names = [str(label) for label in range(first, max(labels) + 1)]
+    path = os.path.join(directory, 'classes.txt')
+    if os.path.exists(path):
+        with open(path, encoding='utf-8-sig', errors='replace') as file:
+            lines = [line.strip() for line in file if line.strip()]
+        if len(lines) < len(names):
+            raise UserError('{}: expected the names of {} classes, one in each line, found {}'.format(
+                path, len(names), len(lines)))
+        names = lines
+    if len(names) < 2:
+        raise UserError('{}: expected at least 2 classes, found 1'.format(directory))
+    for part, dataset in ('training', train), ('test', test):
+        missing = [name for label, name in enumerate(names, first) if label not in dataset.labels]
+        if missing:
+            print('warning: {}: no {} image of {}'.format(directory, part, ', '.join(missing)), file=sys.stderr)
+    return names, [Dataset(dataset.images, dataset.labels - np.uint8(first)) for dataset in (train, test)]
+
+
+def read_images_and_labels(directory, part, image_size):
+    """Reads the images and labels of 'train' or 'test', and checks that they belong together."""
+    images_path, labels_path = [find_idx(directory, part, kind) for kind in ('images', 'labels')]
     images, labels = read_idx(images_path, 3), read_idx(labels_path, 1)
+    if os.path.basename(images_path).startswith('emnist'):
+        images = images.transpose(0, 2, 1).copy()  # as EMNIST has them, rows and columns are exchanged
     if images.shape[1:] != (image_size, image_size):
         raise UserError('{}: expected images of {size} x {size} pixels, found {} x {}; IMAGE_SIZE in '
                         '07_convnet_mnist.py sets the size'.format(images_path, *images.shape[1:], size=image_size))
     if len(images) != len(labels):
         raise UserError('{}: expected one label for each of the {:,} images, found {:,}'.format(
             labels_path, len(images), len(labels)))
-    if labels.max() > 9:
-        raise UserError('{}: expected labels from 0 to 9, found {}'.format(labels_path, labels.max()))
     return Dataset(images, labels)
 
 
-def find_idx(directory, name, dimensions):
-    """Some tools write train-images-idx3-ubyte, others train-images.idx3-ubyte; either may be gzipped."""
-    for dot in '-.':
-        for ending in '.gz', '':
-            path = os.path.join(directory, '{}{}idx{}-ubyte{}'.format(name, dot, dimensions, ending))
-            if os.path.isfile(path):
-                return path
-    raise UserError('{}: expected {}-idx{}-ubyte, plain or .gz, found no such file; see data/README.md'.format(
-        directory, name, dimensions))
+def find_idx(directory, part, kind):
+    """Returns the path of a file such as train-images-idx3-ubyte.gz, t10k-labels.idx1-ubyte or emnist-letters-test-...
+
+    Raises UserError unless there is one, packed or not.
+    """
+    pattern = r'(.*-)?{}-{}[-.]idx\d-(ubyte|int)(\.gz)?'.format('(test|t10k)' if part == 'test' else part, kind)
+    names = sorted(os.listdir(directory), reverse=True) if os.path.isdir(directory) else []
+    found = {name.replace('.gz', '').replace('.idx', '-idx'): os.path.join(directory, name) for name in names
+             if re.fullmatch(pattern, name) and os.path.isfile(os.path.join(directory, name))}
+    if len(found) != 1:
+        raise UserError('{}: expected {}-{}-idx{}-ubyte, plain or .gz, found {}; see data/README.md'.format(
+            directory, 't10k' if part == 'test' else part, kind, 3 if kind == 'images' else 1,
+            ' and '.join(sorted(found)) or 'no such file'))
+    return found.popitem()[1]
 
 
 def read_idx(path, dimensions):
-    """Reads an IDX file of unsigned bytes, plain or gzipped: uint8 with 1 or 3 dimensions.
+    """Reads an IDX file of images, 3 dimensions, or labels, 1, plain or gzipped: uint8.
 
-    Raises UserError for another or a damaged file.
+    QMNIST's labels are 32-bit numbers with 2 dimensions, of which the first column is the class. Raises UserError for
+    another or a damaged file.
     """
     try:
         with open(path, 'rb') as file:
             data = file.read()
         if data[:2] == b'\x1f\x8b':
             data = gzip.decompress(data)
-        if data[:4] != bytes([0, 0, 8, dimensions]):  # 8 stands for unsigned bytes
+        is_qmnist = dimensions == 1 and data[:4] == b'\0\0\x0c\2'
+        if data[:4] != bytes([0, 0, 8, dimensions]) and not is_qmnist:  # 8 stands for unsigned bytes
             raise ValueError('it does not begin with 00 00 08 0{}'.format(dimensions))
-        shape = np.frombuffer(data, '>u4', dimensions, offset=4)
-        array = np.frombuffer(data, np.uint8, offset=4 + 4 * dimensions).reshape(shape)
+        shape = np.frombuffer(data, '>u4', data[3], offset=4)
+        array = np.frombuffer(data, '>i4' if is_qmnist else np.uint8, offset=4 + 4 * data[3]).reshape(shape)
     except (OSError, EOFError, ValueError, zlib.error) as error:
         raise UserError('{}: expected a whole IDX file of {} dimensions ({}); copy it anew'.format(
             path, dimensions, error.args[-1]))
     if array.size == 0:
         raise UserError('{}: expected at least one image or label, found none'.format(path))
-    return array
+    return array[:, 0].astype(np.uint8) if is_qmnist else array

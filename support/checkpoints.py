@@ -68,3 +68,5 @@ def lock(folder):
         except filelock.Timeout:
             raise utils.UserError('{}: in use by another process; wait for its end, or choose another --name'.format(
                 folder))
+        except NotImplementedError:  # as a filelock of 2023 says it; others raise an OSError
+            raise utils.UserError('{}: its file system has no locks; choose another --output-dir'.format(folder))

@@ -1,6 +1,7 @@
 """The flags of the lessons, and their checks."""
 import argparse
 import math
+import os
 import re
 
 import numpy as np
@@ -27,14 +28,14 @@ def parse_filters_flags(docstring, arguments=None):
     """Returns the flags of lesson 1."""
     parser = ArgumentParser(docstring)
     add = parser.add_argument
-    add('--image', default=utils.CHIHUAHUA, metavar='FILE',
+    add('--image', type=os.path.expanduser, default=utils.CHIHUAHUA, metavar='FILE',
         help='the picture to filter (default: data/chihuahua.jpg)')
     add('--full-size', dest='most_pixels', action='store_const', const=math.inf, default=1e6,
         help='use every pixel of a large picture (default: at most a megapixel, about what a screen shows)')
     add('--kernels', nargs='+', metavar='NAME', choices=list(kernels.KERNELS), default=list(kernels.KERNELS),
         help='which kernels to apply: {} (default: all)'.format(', '.join(kernels.KERNELS)))
     add('--custom-kernel', type=kernel_from_text, metavar='"0 -1 0; -1 5 -1; 0 -1 0"',
-        help='apply a kernel of your own, too: rows of numbers separated by semicolons, at most 31 x 31')
+        help='apply a kernel of your own, too: rows of numbers separated by semicolons or lines, at most 31 x 31')
     add('--stride', type=bounded(int, 1, 1000), default=1, metavar='N',
         help='move the kernel by N pixels from one output value to the next (default: %(default)s)')
     add('--padding', choices=['SAME', 'VALID'], default='SAME',
@@ -95,7 +96,7 @@ def convnet_parser(docstring):
     add('--name', type=run_name, default='convnet_mnist',
         help='name of the run: it writes to checkpoints/NAME, graphs/NAME and figures/NAME (default: %(default)s)')
     add_output_dir(parser)
-    add('--data-dir', default=utils.MNIST_DIR, metavar='DIR',
+    add('--data-dir', type=os.path.expanduser, default=utils.MNIST_DIR, metavar='DIR',
         help='MNIST or another dataset in its format (default: data/mnist)')
     add('--device', choices=['auto', 'cpu', 'gpu'], default='auto',
         help='auto: the GPU if there is one (default: %(default)s)')
@@ -103,13 +104,13 @@ def convnet_parser(docstring):
         help='compute in bfloat16 where processor and TensorFlow support it: faster, less precise')
     add('--restart', action='store_true',
         help='begin anew; what the run NAME wrote so far moves to NAME.1, NAME.2, ...')
-    add('--predict', nargs='+', metavar='FILE',
+    add('--predict', nargs='+', type=os.path.expanduser, metavar='FILE',
         help='do not train; read the digits in these pictures, or in all pictures of a folder')
     return parser
 
 
 def add_output_dir(parser):
-    parser.add_argument('--output-dir', default=utils.HERE, metavar='DIR',
+    parser.add_argument('--output-dir', type=os.path.expanduser, default=utils.HERE, metavar='DIR',
                         help='where checkpoints/, graphs/ and figures/ are (default: the folder of this script)')
 
 
@@ -139,11 +140,21 @@ def run_name(text):
 
 
 def kernel_from_text(text):
-    """A type for add_argument: '0 -1 0; -1 5 -1; 0 -1 0' -> float32 [h, w], 1 x 1 to 31 x 31, below a million."""
+    """A type for add_argument: '0 -1 0; -1 5 -1; 0 -1 0' -> float32 [h, w], 1 x 1 to 31 x 31, below a million.
+
+    Rows may also be lines. 9, 25, 49, ... numbers in one row are a square.
+    """
+    if re.search(r'\S,\S', text) and re.search(r'[^,;\s][ \t]+[^,;\s]', text):  # such as 0,5 1,5 or -1,0,1 -2,0,2
+        raise argparse.ArgumentTypeError('a comma may stand between numbers, or in them: write 0.5 1.5; -1 0 1, not '
+                                         '{!r}'.format(text))
     try:
-        rows = [[float(number) for number in row.replace(',', ' ').split()] for row in text.strip(' ;').split(';')]
+        rows = [[float(number) for number in row.replace(',', ' ').split()]
+                for row in re.split(r'[;\n]+', text.strip(' ;\n'))]
     except ValueError:
         rows = [[]]
+    side = math.sqrt(len(rows[0]))
+    if len(rows) == 1 and side % 2 == 1 and side > 1:
+        rows = np.reshape(rows, [int(side), -1]).tolist()
     if not (1 <= len(rows) <= 31 and 1 <= len(rows[0]) <= 31 and all(len(row) == len(rows[0]) for row in rows)
             and all(abs(number) < 1e6 for row in rows for number in row)):
         raise argparse.ArgumentTypeError('expected rows of equal length like "0 -1 0; -1 5 -1; 0 -1 0", at most 31 x '

@@ -244,7 +244,8 @@ def show_windows():
     if WINDOWS:
         from matplotlib import pyplot
         if pyplot.get_backend().lower() not in ('agg', 'cairo', 'pdf', 'pgf', 'ps', 'svg', 'template'):
-            print('Close the windows to end.', flush=True)
+            if 'inline' not in pyplot.get_backend():  # of a notebook, which has no windows
+                print('Close the windows to end.', flush=True)
             pyplot.show()
         while WINDOWS:
             pyplot.close(WINDOWS.pop())
@@ -256,9 +257,9 @@ def show_windows():
 def plot_results(run, trained):
     """Saves the figures of lesson 2. Returns them as a tf.Summary. trained: results.Results."""
     test = trained.test
-    plots = {'training_curve': plot_training_curve(run.history),
-             'confusion': plot_confusion(test.labels, trained.probabilities.argmax(axis=1)),
-             'mistakes': plot_mistakes(test, trained.probabilities)}
+    plots = {'training_curve': plot_training_curve(run.history, run.data.lecture_accuracy),
+             'confusion': plot_confusion(test.labels, trained.probabilities.argmax(axis=1), run.data.classes),
+             'mistakes': plot_mistakes(test, trained.probabilities, run.data.classes)}
     layers = list(trained.activations)
     convolutions = [name for name in layers if getattr(trained.weights.get(name + '/weights'), 'ndim', 0) == 4]
     if convolutions:
@@ -341,18 +342,19 @@ def show_tiles(axis, title, tiles, columns, gap=1):
     axis.axis('off')
 
 
-def plot_training_curve(history):
-    """Validation and test accuracy by epoch, beside the lecture's, on a logit scale.
+def plot_training_curve(history, lecture_accuracy):
+    """Validation and test accuracy by epoch, beside the lecture's if there is one, on a logit scale.
 
     On it, .9, .99 and .999 are about equally far apart.
     """
     figure = Figure(figsize=(8, 5))
     axis = figure.subplots()
     epochs = [row['epoch'] for row in history]
-    shown = [epoch for epoch in results.LECTURE_ACCURACY if epoch <= max(epochs[-1], 5)]
+    shown = [epoch for epoch in lecture_accuracy if epoch <= max(epochs[-1], 5)]
     axis.plot(epochs, [row['test'] for row in history], 'o-', color='C0', label='test')
     axis.plot(epochs, [row['validation'] for row in history], 's--', color='C1', markersize=4, label='validation')
-    axis.plot(shown, [results.LECTURE_ACCURACY[epoch] for epoch in shown], 'k^:', label="the lecture's test accuracy")
+    if shown:
+        axis.plot(shown, [lecture_accuracy[epoch] for epoch in shown], 'k^:', label="the lecture's test accuracy")
     axis.set(xlabel='epochs', ylabel='accuracy (logit scale: .9, .99, .999 about equally far apart)',
              title='Accuracy after each epoch')
     axis.set_yscale('logit', nonpositive='clip')
@@ -367,29 +369,40 @@ def plot_training_curve(history):
     return figure
 
 
-def plot_confusion(labels, predicted):
-    """How often each digit was read as which. labels, predicted: [n]."""
-    counts = np.zeros([10, 10], int)
+def plot_confusion(labels, predicted, classes):
+    """How often each class was read as which. labels, predicted: [n]; classes: their names."""
+    counts = np.zeros([len(classes), len(classes)], int)
     np.add.at(counts, (labels, predicted), 1)
-    mistakes = counts * (1 - np.eye(10, dtype=int))
-    figure = Figure(figsize=(7, 6.6))
+    mistakes = counts * (1 - np.eye(len(classes), dtype=int))
+    side = max(7, 0.35 * len(classes))  # inches
+    figure = Figure(figsize=(side, side - 0.4))
     axis = figure.subplots()
     axis.imshow(mistakes, cmap='Greys', vmax=max(2 * mistakes.max(), 1))  # at most half dark: the numbers stay readable
     for (y, x), count in np.ndenumerate(counts):
         if count:
             axis.text(x, y, count, ha='center', va='center',
                       fontsize=9 if x == y else 12, color='0.5' if x == y else 'k')
-    axis.set(xticks=range(10), yticks=range(10), xlabel='read as', ylabel='true digit',
-             title='{} of {:,} test digits misread'.format(mistakes.sum(), len(labels)))
+    axis.set(xticks=range(len(classes)), yticks=range(len(classes)), xlabel='read as', ylabel='label',
+             title='{} of {:,} test images misread'.format(mistakes.sum(), len(labels)))
+    names = list(map(short, classes))
+    axis.set_xticklabels(names, rotation=90 if max(map(len, names)) > 3 else 0)
+    axis.set_yticklabels(names)
     figure.tight_layout()
     return figure
 
 
-def plot_mistakes(dataset, probabilities):
-    """Up to 25 misread digits, first those whose label got the lowest probability. probabilities: [n, 10]."""
+def short(name, length=12):
+    """A name from outside, for a figure: in one line, its end cut off, and no formula."""
+    name = script.printable(name)
+    return (name if len(name) <= length else name[:length - 2] + '...').replace('$', r'\$')
+
+
+def plot_mistakes(dataset, probabilities, classes):
+    """Up to 25 misread images, first those whose label got the lowest probability. probabilities: [n, classes]."""
     predicted = probabilities.argmax(axis=1)
     worst = results.worst_mistakes(dataset, probabilities)[:25]
-    captions = ['{}, read as {} ({:.3f})'.format(dataset.labels[index], predicted[index],
+    names = list(map(short, classes))
+    captions = ['{}, read as {} ({:.3f})'.format(names[dataset.labels[index]], names[predicted[index]],
                                                  probabilities[index, predicted[index]]) for index in worst]
     return plot_captioned('The worst mistakes: the label, what was read, and its probability',
                           dataset.images[worst], captions)

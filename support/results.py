@@ -5,7 +5,6 @@ import numpy as np
 import tensorflow.compat.v1 as tf
 
 ZERO_SUM, UNIT_SUM = 1e-7, 1e-3  # how far a kernel's sum may be from 0, as a share of its weights, and from 1
-LECTURE_ACCURACY = {1: .9111, 2: .9401, 3: .9494, 5: .9549, 10: .9692, 25: .9736, 40: .9793, 50: .9804}  # by epoch
 Results = collections.namedtuple('Results', 'kinds initial_weights weights activations probabilities test')
 
 
@@ -29,7 +28,7 @@ def compute(session, config, images, logits, test):
     """Returns the Results for a Dataset of test images; images: the placeholder.
 
     kinds: see above; initial_weights and weights {name: value}; activations {layer: [h, w, channels] or [units]} of the
-    first image; probabilities [n, 10].
+    first image; probabilities [n, classes].
     """
     outputs, probabilities = layers(), tf.nn.softmax(logits)
     with tf.Session(session.sess_str, config=config) as new_session:  # in which the random numbers begin anew
@@ -45,7 +44,7 @@ def compute(session, config, images, logits, test):
 def worst_mistakes(dataset, probabilities):
     """The indices of all images that were misread, first those whose label got the lowest probability.
 
-    probabilities: [n, 10].
+    probabilities: [n, classes].
     """
     wrong = np.flatnonzero(probabilities.argmax(axis=1) != dataset.labels)
     return wrong[np.argsort(probabilities[wrong, dataset.labels[wrong]])]

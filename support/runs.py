@@ -10,7 +10,7 @@ import sys
 import tensorflow.compat.v1 as tf
 
 import utils
-from support import checkpoints, devices, figures, outputs, pages, results, tables
+from support import checkpoints, devices, figures, outputs, own_data, pages, results, tables
 
 SETTINGS = ['augment', 'batch_size', 'conv1', 'ema_decay', 'init_stddev', 'keep_prob', 'learning_rate', 'seed',
             'towers']
@@ -61,7 +61,7 @@ class Run:
     """What belongs to a run beside the values of the variables: its settings, and the history of its epochs."""
 
     def __init__(self, session, flags, data, folders):
-        self.folders, self._session, self._flags, self._test = folders, session, flags, data.test
+        self.folders, self.data, self._session, self._flags = folders, data, session, flags
         self._settings = dict({name: getattr(flags, name) for name in SETTINGS}, dataset=fingerprint(data),
                               bf16=flags.bf16 and devices.can_use_bfloat16())
         self.checkpoint, saved = checkpoints.newest_intact(folders.checkpoints)
@@ -74,7 +74,7 @@ class Run:
             if saved['settings']['learning_rate'] != flags.learning_rate:
                 print('The learning rate was {learning_rate} up to here.\n'.format(**saved['settings']))
         self.epochs_before = len(self.history)  # in earlier processes
-        tables.print_history(self.history)
+        tables.print_history(self.history, data.lecture_accuracy)
 
     def save(self, saver, writer, row):
         """Saves a finished epoch, and prints its row of the table: 'epoch', 'loss', 'validation', 'test', 'step'."""
@@ -84,15 +84,17 @@ class Run:
         prefix = os.path.join(self.folders.checkpoints, 'model.ckpt')
         self.checkpoint = saver.save(self._session, prefix, row['step'])
         writer.flush()  # before the checkpoint counts, which it does as soon as its JSON is there
-        state = {'settings': self._settings, 'network': network(), 'history': self.history + [row]}
+        state = {'settings': self._settings, 'network': network(), 'history': self.history + [row],
+                 'classes': self.data.classes, 'background': own_data.background(self.data.train.images)}
         outputs.write_whole(self.checkpoint + '.json', json.dumps(state, indent=1, sort_keys=True).encode())
         self.history.append(row)
         checkpoints.remove_older(self.folders.checkpoints)
-        tables.print_epoch(row)  # after saving, for whoever reads the output may be gone
+        tables.print_epoch(row, self.data.lecture_accuracy)  # after saving, for whoever reads the output may be gone
 
     def report(self, writer, images, logits):
         """Draws the figures, writes the page, and says where everything is. images: the placeholder."""
-        trained = results.compute(self._session, devices.session_config(self._flags), images, logits, self._test)
+        trained = results.compute(self._session, devices.session_config(self._flags), images, logits,
+                                  self.data.test)
         writer.add_summary(figures.plot_results(self, trained), self.history[-1]['step'])
         tables.print_results(self, self._flags, pages.write_network_page(self, trained))
 
@@ -108,7 +110,7 @@ def network():
 def fingerprint(datasets):
     """Twelve characters that depend on every pixel and every label."""
     sha256 = hashlib.sha256()
-    for array in itertools.chain(*datasets):
+    for array in itertools.chain(datasets.train, datasets.validation, datasets.test):
         sha256.update(array)
     return sha256.hexdigest()[:12]
 
@@ -134,4 +136,4 @@ def trained_checkpoint(flags):
     path, saved = checkpoints.newest_intact(folder)
     if path is None:
         raise utils.UserError('{}: expected a checkpoint, found none; train first, without --predict'.format(folder))
-    return path, saved
+    return path, dict({'classes': utils.DIGITS, 'background': 'dark'}, **saved)  # an earlier version did not save them

@@ -133,17 +133,17 @@ def print_layers():
     print('{:52}{:>12,}\n'.format('in all', total))
 
 
-def print_epoch(row):
-    """Prints a row of the history, beside the lecture's test accuracy."""
-    lecture = results.LECTURE_ACCURACY.get(row['epoch'])
+def print_epoch(row, lecture_accuracy):
+    """Prints a row of the history, beside the lecture's test accuracy if it has one."""
+    lecture = lecture_accuracy.get(row['epoch'])
     print('{epoch:5}  {loss:13.4f}  {validation:10.4f}  {test:6.4f}  {:>7}'.format(
-        '{:.4f}'.format(lecture) if lecture else '', **row), flush=True)
+        '{:.4f}'.format(lecture) if lecture else '', **row).rstrip(), flush=True)
 
 
-def print_history(history):
-    print('epoch  training loss  validation    test  lecture\'s test')
+def print_history(history, lecture_accuracy):
+    print('epoch  training loss  validation    test' + ("  lecture's test" if lecture_accuracy else ''))
     for row in history:
-        print_epoch(row)
+        print_epoch(row, lecture_accuracy)
 
 
 def print_results(run, flags, page):
@@ -158,8 +158,13 @@ def print_results(run, flags, page):
         ('--name', flags.name, 'convnet_mnist'), ('--output-dir', flags.output_dir, utils.HERE)) if value != default)
     print('Checkpoint   {}\nTensorBoard  tensorboard --logdir {}'.format(
         relative(run.checkpoint), shlex.quote(relative(run.folders.graphs))))
-    print('Try next     draw a digit, save it as digit.png: python 07_convnet_mnist.py{} --predict digit.png'.format(
-        needed), flush=True)
+    steps = run.history[-1]['step']
+    if steps < 300:
+        print('Learns more  {} training steps are few; a larger --epochs gives more, in a new run also a smaller '
+              '--batch-size'.format(steps))
+    print('Try next     {}: python 07_convnet_mnist.py{} --predict {}'.format(
+        *('draw a digit, save it as digit.png', needed, 'digit.png') if run.data.classes == utils.DIGITS else
+        ('let it read a picture of yours', needed, 'picture.png')), flush=True)
 
 
 def print_predictions(names, probabilities, path):

@@ -215,7 +215,7 @@ def filters(tmp_path):
 
 # ---- What a run leaves ----
 
-ROW = re.compile(r'^ +(\d+)  +([\d.]+)  +(0\.\d{4}|1\.0000)  (0\.\d{4}|1\.0000)  +(0\.\d{4})?$', re.MULTILINE)
+ROW = re.compile(r'^ +(\d+)  +([\d.]+)  +(0\.\d{4}|1\.0000)  (0\.\d{4}|1\.0000)(?:  +(0\.\d{4}))?$', re.MULTILINE)
 
 
 def rows(result):

@@ -55,12 +55,6 @@ def with_array(change):
     return lambda path: write_idx(path, change(utils.read_idx(path, 3 if 'images' in path else 1)))
 
 
-def with_label_10(labels):
-    labels = labels.copy()
-    labels[3] = 10
-    return labels
-
-
 DAMAGES = {
     'missing': ('images', os.remove, 'found no such file'),
     'a directory': ('images', lambda path: (os.remove(path), os.mkdir(path)), 'found no such file'),
@@ -76,7 +70,6 @@ DAMAGES = {
         lambda content: gzip.compress(content)[:5000] + b'?' + gzip.compress(content)[5001:]), 'a whole IDX file'),
     'fewer labels': ('labels', with_array(lambda labels: labels[1:]),
                      'one label for each of the 720 images, found 719'),
-    'label 10': ('labels', with_array(with_label_10), 'expected labels from 0 to 9, found 10'),
     'other size': ('images', with_array(lambda images: images[:, :20]),
                    'images of 28 x 28 pixels, found 20 x 28; IMAGE_SIZE'),
     'no images': ('images', with_array(lambda images: images[:0]), 'expected at least one image or label, found none')}
@@ -91,10 +84,10 @@ def test_damaged_datasets(convnet, data, tmp_path, name):
     assert result.stdout == '' and not os.path.exists(str(tmp_path / 'output'))
 
 
-def test_too_few_digits(data):
+def test_too_small(data):
     for kind in NAMES:
-        with_array(lambda array: array[:11])(os.path.join(data, NAMES[kind]))
-    with pytest.raises(utils.UserError, match='at least 12 training digits, found 11'):
+        with_array(lambda array: array[:3])(os.path.join(data, NAMES[kind]))
+    with pytest.raises(utils.UserError, match='at least two training images of a class, found one'):
         utils.read_mnist(data)
 
 
@@ -104,9 +97,80 @@ def test_names_with_dot_or_dash_plain_or_gzipped(small_data, tmp_path, dot, endi
     for name in os.listdir(small_data):
         array = utils.read_idx(os.path.join(small_data, name), 3 if 'images' in name else 1)
         write_idx(str(tmp_path / (name.replace('-idx', dot + 'idx') + ending)), array)
-    for ours, expected in zip(utils.read_mnist(str(tmp_path)), utils.read_mnist(small_data)):
-        np.testing.assert_array_equal(ours.images, expected.images)
-        np.testing.assert_array_equal(ours.labels, expected.labels)
+    assert_equal_datasets(utils.read_mnist(str(tmp_path)), utils.read_mnist(small_data))
+
+
+def assert_equal_datasets(ours, expected):
+    assert ours[3:] == expected[3:]
+    for one, other in zip(ours[:3], expected[:3]):
+        np.testing.assert_array_equal(one.images, other.images)
+        np.testing.assert_array_equal(one.labels, other.labels)
+
+
+# ---- Other datasets ----
+
+def write_dataset(folder, labels, names='{}-images-idx3-ubyte {}-labels-idx1-ubyte', test='t10k', images=None):
+    """One image for each label, which has its number; the test has all of them again."""
+    for part in 'train', test:
+        for name, array in zip(names.format(part, part).split(), (
+                np.arange(len(labels) * 784).reshape([-1, 28, 28]) // 784 if images is None else images, labels)):
+            write_idx(str(folder / name), np.uint8(array))
+    return str(folder)
+
+
+def test_of_other_data_a_random_twelfth_of_each_class_is_for_validation(tmp_path, mnist):
+    labels = np.repeat([0, 1, 2], [120, 60, 5])  # sorted by class
+    data = utils.read_mnist(write_dataset(tmp_path, labels))
+    assert np.bincount(data.validation.labels).tolist() == [10, 5, 1] and data.lecture_accuracy == {}
+    both = np.concatenate([data.train.images[:, 0, 0], data.validation.images[:, 0, 0]])
+    assert sorted(both) == list(range(185)) and not np.array_equal(np.diff(data.validation.images[:10, 0, 0]), [1] * 9)
+    assert_equal_datasets(data, utils.read_mnist(str(tmp_path)))
+    assert mnist.lecture_accuracy[1] == .9111 and mnist.classes == list('0123456789')
+
+
+def test_the_number_and_the_names_of_classes_are_the_data_s(tmp_path, capsys):
+    folder = write_dataset(tmp_path, np.arange(24) % 12)
+    assert utils.read_mnist(folder).classes == [str(label) for label in range(12)]
+    (tmp_path / 'classes.txt').write_text('\n'.join('abcdefghijklm') + '\n')
+    assert utils.read_mnist(folder).classes == list('abcdefghijklm')
+    assert capsys.readouterr().err.splitlines() == [
+        'warning: {}: no {} image of m'.format(folder, part) for part in ('training', 'test')]
+    (tmp_path / 'classes.txt').write_text('a\nb\n')
+    with pytest.raises(utils.UserError, match='names of 12 classes, one in each line, found 2'):
+        utils.read_mnist(folder)
+
+
+def test_one_class(tmp_path):
+    with pytest.raises(utils.UserError, match='at least 2 classes, found 1'):
+        utils.read_mnist(write_dataset(tmp_path, np.zeros(20)))
+
+
+def test_emnist_s_files(tmp_path):
+    """They have a prefix, labels from 1 on, and rows and columns exchanged."""
+    images = np.random.RandomState(0).randint(0, 256, [52, 28, 28])
+    names = 'emnist-letters-{}-images-idx3-ubyte.gz emnist-letters-{}-labels-idx1-ubyte.gz'
+    data = utils.read_mnist(write_dataset(tmp_path, np.arange(52) % 26 + 1, names, 'test', images))
+    assert data.classes == [str(label) for label in range(1, 27)] and data.test.labels.max() == 25
+    np.testing.assert_array_equal(data.test.images, np.swapaxes(images, 1, 2))
+    write_dataset(tmp_path, np.arange(52) % 26, names.replace('letters', 'balanced'), 'test', images)
+    with pytest.raises(utils.UserError, match='found emnist-balanced-train-images-idx3-ubyte and emnist-letters'):
+        utils.read_mnist(str(tmp_path))
+
+
+def test_qmnist_s_labels_are_numbers_of_32_bits_in_eight_columns(tmp_path):
+    write_dataset(tmp_path, np.arange(40) % 10, 'qmnist-{}-images-idx3-ubyte.gz unused-{}', 'test')
+    table = np.full([40, 8], 77, '>i4')
+    table[:, 0] = np.arange(40) % 10
+    for part in 'train', 'test':
+        header = b'\0\0\x0c\2' + np.array(table.shape, '>u4').tobytes()
+        (tmp_path / 'qmnist-{}-labels-idx2-int'.format(part)).write_bytes(header + table.tobytes())
+    assert utils.read_mnist(str(tmp_path)).test.labels.tolist() == table[:, 0].tolist()
+
+
+def test_kaggle_s_mnist_has_folders_of_the_files_names(tmp_path):
+    folder = write_dataset(tmp_path, np.arange(40) % 10, '{}-images.idx3-ubyte {}-labels.idx1-ubyte')
+    (tmp_path / 'train-images-idx3-ubyte').mkdir()
+    assert len(utils.read_mnist(folder).test.labels) == 40
 
 
 # ---- Whatever the bytes ----

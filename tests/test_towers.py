@@ -123,9 +123,9 @@ def test_two_towers_stop_and_go_on_and_their_number_is_a_setting(lesson, tmp_pat
 
 
 def test_a_batch_with_as_many_images_as_towers_and_one_with_fewer(lesson, small):
-    """660 images are 3 x 219 + 3, and 7 x 94 + 2."""
-    assert len(rows(lesson(lesson3, '--epochs', 1, '--towers', 3, '--batch-size', 219))) == 1
-    assert_one_line(lesson(lesson3, '--towers', 3, '--batch-size', 94, check=2), 'has 2 images', '--batch-size')
+    """665 images are 2 x 331 + 3, and 3 x 221 + 2."""
+    assert len(rows(lesson(lesson3, '--epochs', 1, '--towers', 3, '--batch-size', 331))) == 1
+    assert_one_line(lesson(lesson3, '--towers', 3, '--batch-size', 221, check=2), 'has 2 images', '--batch-size')
 
 
 def test_predict_reads_with_lesson_2(lesson, small, mnist, tmp_path):
