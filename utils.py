@@ -128,15 +128,15 @@ def read_image(path, smallest=(1, 1), most_pixels=math.inf):
     """Reads a picture in any format that Pillow knows: float32 [height, width, 3], RGB, 0 to 1.
 
     It is rotated as its EXIF data say. Of an animation the first frame is read, transparent parts become
-    white, and of more than 8 bits, white is the smallest of 1, 255, 4095 and 65535 that no value exceeds (of floats:
-    1, 255, or the largest). With more than most_pixels it is made smaller. Raises UserError for anything else, and below
-    the smallest (height, width).
+    white, and of more than 8 bits, white is the smallest of 255, 4095 and 65535 that no value exceeds (of floats:
+    1, 255, or the largest). With more than most_pixels it is made smaller. Raises UserError for anything else, and for
+    less than the smallest (height, width).
     """
     image = open_picture(path, most_pixels)
     if image.mode[0] in 'IF':  # 16 or 32 bits per pixel, which convert() would clip at 255
         grey = np.asarray(image, np.float32)
         grey = np.where(np.isfinite(grey), grey, 0)
-        limits = (1, 255) if image.mode == 'F' else (1, 255, 4095, 65535)
+        limits = (1, 255) if image.mode == 'F' else (255, 4095, 65535)
         white = next((limit for limit in limits if grey.max() <= limit), grey.max())
         if white not in (1, 65535):
             print('{}: values from 0, black, to {:g}, white'.format(path, white), file=sys.stderr)
@@ -158,8 +158,8 @@ def read_image(path, smallest=(1, 1), most_pixels=math.inf):
 def open_picture(path, most_pixels):
     """Returns a Pillow image, loaded, and rotated as its EXIF data say."""
     try:
-        if os.path.exists(path) and not os.path.isfile(path):
-            raise ValueError('it is no file, but a folder or a pipe')
+        if os.path.exists(path) and not (os.path.isfile(path) or os.path.isdir(path)):
+            raise ValueError('it is no file, but a pipe')
         if path.lower().endswith(('.heic', '.heif')):
             import pillow_heif  # not needed for anything else
             pillow_heif.register_heif_opener()

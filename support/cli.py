@@ -144,12 +144,12 @@ def kernel_from_text(text):
 
     Rows may also be lines. 9, 25, 49, ... numbers in one row are a square.
     """
-    if re.search(r'\S,\S', text) and re.search(r'[^,;\s][ \t]+[^,;\s]', text):  # such as 0,5 1,5 or -1,0,1 -2,0,2
+    lines = re.split(r'[;\n] *\n?', text.strip(' ;\n'))
+    if any(re.search(r'\S,\S', line) and re.search(r'[^,\s]\s+[^,\s]', line) for line in lines):  # 0,5 0,5 or -1,0 1,0
         raise argparse.ArgumentTypeError('a comma may stand between numbers, or in them: write 0.5 1.5; -1 0 1, not '
                                          '{!r}'.format(text))
     try:
-        rows = [[float(number) for number in row.replace(',', ' ').split()]
-                for row in re.split(r'[;\n]+', text.strip(' ;\n'))]
+        rows = [[float(number) for number in line.replace(',', ' ').split()] for line in lines]
     except ValueError:
         rows = [[]]
     side = math.sqrt(len(rows[0]))

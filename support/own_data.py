@@ -36,9 +36,9 @@ def background(images):
 
 
 def read_classes(folder):
-    """Returns the names of the classes, and uint8 images [n, SIZE, SIZE] and labels [n] of all pictures that can be read.
+    """Returns the names of the classes, and uint8 images [n, SIZE, SIZE] and labels [n] of all pictures.
 
-    The others are named on stderr. Raises UserError unless there are 2 to 256 classes with pictures.
+    Files that cannot be read are named on stderr. Raises UserError unless there are 2 to 256 classes with pictures.
     """
     inside = os.listdir(folder) if os.path.isdir(folder) else []
     names = sorted(name for name in inside if os.path.isdir(os.path.join(folder, name)))

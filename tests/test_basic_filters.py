@@ -494,6 +494,8 @@ def test_the_operations_figure_shows_the_wrong_kernel_and_the_right_one(drawn):
     (['--stride', '2', '--padding', 'VALID', '--kernels', 'edge'], ['(1, 22, 18, 3)', 'by hand: edge']),
     (['--stride', '1000'], ['(1, 1, 1, 1)', '(1, 1, 1, 3)', '3 x 3)']),
     (['--kernels', 'edge', '--custom-kernel', '-1,0,1;-2,0,2;-1,0,1'], ['{:14}{:6}'.format('custom', 0)]),
+    (['--kernels', 'edge', '--custom-kernel=-1 0 1\n-2 0 2\n-1 0 1'], ['\n{:62}-2  0  2'.format('')]),
+    (['--kernels', 'edge', '--custom-kernel=-1 0 1 -2 0 2 -1 0 1'], ['\n{:62}-2  0  2'.format('')]),
     (['--kernels', 'blur', '--custom-kernel=0 -2 0'], ['{:14}{:6}'.format('custom', -2)]),
     (['--kernels', 'blur', '--custom-kernel', '1 1 1; 1 1 1; 1 1 1'], ['custom sums to 9']),
     (['--kernels', 'identity', '--custom-kernel', ALL_31],
@@ -592,11 +594,16 @@ def test_modes(tmp_path):
     same(saved(tmp_path, rgba.convert('LA')), np.asarray(rgba.convert('LA'))[:, :, 0] * 0.2 + 255 * 0.8, atol=0.005)
 
 
-def test_16_bits_keep_their_precision(tmp_path):
+def test_16_bits_keep_their_precision(tmp_path, capsys):
     deep = np.arange(120, dtype=np.uint16).reshape(12, 10) * 500
     same(saved(tmp_path, Image.fromarray(deep)), deep / 65535 * 255)
     same(saved(tmp_path, Image.fromarray(deep), 'deep.tif'), deep / 65535 * 255)
-    same(saved(tmp_path, Image.fromarray(deep // 30000)), deep // 30000 / 65535 * 255)  # dark, and stays dark
+    assert capsys.readouterr().err == ''
+    for array, white in ((deep // 16, 4095), (deep // 300, 255), (np.float32(deep), deep.max()),
+                         (np.int32(deep) + 9999, 69499)):
+        same(saved(tmp_path, Image.fromarray(array), 'some.tif'), array / white * 255)
+        assert '0, black, to {:g}, white'.format(white) in capsys.readouterr().err
+    same(saved(tmp_path, Image.fromarray(np.float32(deep / 60000)), 'some.tif'), deep / 60000 * 255)
 
 
 def test_exif_rotation(tmp_path):

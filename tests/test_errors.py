@@ -16,6 +16,7 @@ LIMITS = [  # parser, flag, the smallest and largest that are accepted, what is 
     (FILTERS, '--stride', ['1', ' 7 ', '1000'], ['0', '-1', '1001', '1.5'], 'a whole number'),
     (FILTERS, '--custom-kernel', ['1', '999999', ' 1,2 ; 3e-1 4 ;', ';'.join([ROW] * 31)],
      ['', ';', '1 2; 3', '1 nan', '1 inf', '1e6', '1;;1', ROW + ' 1', ';'.join(['1'] * 32)], 'rows of equal length'),
+    (FILTERS, '--custom-kernel', [], ['-1,0,1 -2,0,2 -1,0,1', '0,5 0,5; 0,5 0,5'], 'write 0.5 1.5; -1 0 1, not'),
     (CONVNET, '--epochs', ['1', str(10**30)], ['0', '-3', 'ten', '1e3', ''], 'a whole number'),
     (CONVNET, '--batch-size', ['1', '4096'], ['0', '4097', '1.0'], 'at most 4096'),
     (CONVNET, '--learning-rate', ['1e-300', '.5', '1'], ['0', '-0.0', '-1', '1.1', 'nan', 'inf'], 'above 0'),
