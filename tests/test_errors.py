@@ -1,7 +1,9 @@
 """What a user can do wrong is one line on stderr, with status 2; and what is just right is accepted."""
 import json
 import os
+import sys
 
+import filelock
 import numpy as np
 import pytest
 from PIL import Image
@@ -46,12 +48,22 @@ def test_a_kernel_from_text():
     np.testing.assert_array_equal(cli.kernel_from_text(' 1,2 ; 3e-1 4 ;'), np.float32([[1, 2], [.3, 4]]))
 
 
+def test_home_in_a_flag():
+    """After = a shell leaves ~ as it is."""
+    for parse, flag in (FILTERS, 'image'), (FILTERS, 'output_dir'), (CONVNET, 'data_dir'), (CONVNET, 'predict'):
+        value = getattr(parse('', ['--{}=~/x'.format(flag.replace('_', '-'))]), flag)
+        assert value in (os.path.expanduser('~/x'), [os.path.expanduser('~/x')])
+
+
 @pytest.fixture
 def place(tmp_path, monkeypatch):
     """A working directory with a text, a blank picture and an empty folder in it."""
     (tmp_path / 'text.png').write_text('mine')
     (tmp_path / 'empty').mkdir()
     Image.new('L', (40, 40), 255).save(str(tmp_path / 'blank.png'))
+    if hasattr(os, 'mkfifo'):  # not on Windows
+        os.mkfifo(str(tmp_path / 'pipe'))
+    monkeypatch.setitem(sys.modules, 'pillow_heif', None)  # as if it were not installed
     monkeypatch.chdir(str(tmp_path))
     return tmp_path
 
@@ -61,6 +73,8 @@ def place(tmp_path, monkeypatch):
     (lesson1, ['--custom', '1'], 'unrecognized arguments'), (lesson1, ['--log-dir', 'x'], 'unrecognized arguments'),
     (lesson1, ['--image', 'missing.jpg'], 'missing.jpg: expected a picture'),
     (lesson1, ['--image', '.'], 'Is a directory'), (lesson1, ['--image', 'text.png'], 'expected a picture'),
+    (lesson1, ['--image', 'pipe'], 'it is no file, but a pipe'),
+    (lesson1, ['--image', 'a.HEIC'], 'pip install pillow-heif'),
     (lesson1, ['--output-dir', 'text.png'], 'cannot be written'),
     (lesson2, ['--epoch', '1'], 'unrecognized arguments'), (lesson2, ['--device', 'tpu'], 'invalid choice'),
     (lesson2, ['--data-dir', 'nowhere'], 'nowhere: expected train-images'),
@@ -89,6 +103,14 @@ def test_a_file_where_a_folder_should_be(place, small_data, path):
     result = run_here(lesson2, '--data-dir', small_data, '--output-dir', place, check=2)
     assert_one_line(result, path, 'cannot be written')
     assert (place / path).read_text() == 'mine'
+
+
+def test_a_file_system_without_locks(place, small_data, monkeypatch):
+    def acquire(*arguments, **options):
+        raise NotImplementedError
+    monkeypatch.setattr(filelock.FileLock, 'acquire', acquire)
+    result = run_here(lesson2, '--data-dir', small_data, '--output-dir', place, check=2)
+    assert_one_line(result, 'its file system has no locks')
 
 
 def test_a_device_that_is_not_there_or_cannot_do_it(place, small_data, monkeypatch):
