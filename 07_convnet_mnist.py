@@ -24,7 +24,7 @@ from tqdm import tqdm
 
 import kernels
 import utils
-from support import cli, devices, digits, figures, runs, tables
+from support import cli, devices, figures, runs, tables
 
 tf.disable_v2_behavior()  # on 2.x: graphs and sessions, instead of computing each operation at once
 IMAGE_SIZE = 28  # height and width of an image, in pixels
@@ -224,17 +224,18 @@ def accuracy(session, correct, images, labels, dataset, batch_size=500):
 
 def predict(flags):
     """Reads the digits in pictures with the network of the newest checkpoint, with the averages of its weights."""
+    from support import digits  # needs OpenCV, which training does without
     checkpoint, saved = runs.trained_checkpoint(flags)  # saved: its settings, history and layers
     images = tf.placeholder(tf.uint8, [None, IMAGE_SIZE, IMAGE_SIZE])
     probabilities = tf.nn.softmax(inference(images, keep_prob=1.0, conv1_kind=saved['settings']['conv1']))
     runs.refuse_other_network(checkpoint, saved)
     averages = tf.train.ExponentialMovingAverage(0).variables_to_restore()  # only names: the decay does not matter
-    with digits.read_pictures(flags.predict, IMAGE_SIZE) as (names, pictures), \
+    with digits.read_pictures(flags.predict, IMAGE_SIZE) as (found, pictures), \
             tf.Session(config=devices.session_config(flags)) as session:
         tf.train.Saver(averages).restore(session, checkpoint)  # the average of a weight into the weight
         probability_values = session.run(probabilities, feed_dict={images: pictures})
-        path = figures.plot_predictions(flags, names, pictures, probability_values)
-        tables.print_predictions(names, probability_values, path)
+        path = figures.plot_predictions(flags, found, pictures, probability_values)
+        tables.print_predictions(found, probability_values, path)
 
 
 def main(arguments=None):

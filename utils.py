@@ -124,11 +124,11 @@ def prefetch(iterator):
 
 # ---- Pictures ------------------------------------------------------------------------------------
 
-def read_image(path, smallest=(1, 1), most_pixels=math.inf):
+def read_image(path, smallest=(1, 1), most_pixels=math.inf, backdrop='white'):
     """Reads a picture in any format that Pillow knows: float32 [height, width, 3], RGB, 0 to 1.
 
     It is rotated as its EXIF data say. Of an animation the first frame is read, transparent parts become
-    white, and of more than 8 bits, white is the smallest of 255, 4095 and 65535 that no value exceeds (of floats:
+    the backdrop, and of more than 8 bits, white is the smallest of 255, 4095 and 65535 that no value exceeds (of floats:
     1, 255, or the largest). With more than most_pixels it is made smaller. Raises UserError for anything else, and for
     less than the smallest (height, width).
     """
@@ -145,7 +145,7 @@ def read_image(path, smallest=(1, 1), most_pixels=math.inf):
     else:
         if image.mode in ('RGBA', 'LA', 'PA', 'RGBa', 'La') or 'transparency' in image.info:
             image = image.convert('RGBA')
-            image = Image.alpha_composite(Image.new('RGBA', image.size, 'white'), image)
+            image = Image.alpha_composite(Image.new('RGBA', image.size, backdrop), image)
         picture = np.asarray(shrunk(image.convert('RGB'), most_pixels), np.float32)
         picture /= 255
     height, width = picture.shape[:2]

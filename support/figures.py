@@ -329,15 +329,17 @@ def normalized_kernels(values):
     return 0.5 + 0.5 * tiles / np.maximum(np.abs(tiles).max(axis=(1, 2), keepdims=True), 1e-9)
 
 
-def show_tiles(axis, title, tiles, columns, gap=1):
-    """Shows tiles [n, h, w], 0 to 1, in rows of so many columns, with white lines between them."""
+def show_tiles(axis, title, tiles, columns, gap=1, captions=()):
+    """Shows tiles [n, h, w], 0 to 1, in rows of so many columns, with white lines between them, or captions above."""
     count, height, width = tiles.shape
-    canvas = np.full([-(-count // columns) * (height + gap) - gap, columns * (width + gap) - gap], np.nan)
+    canvas = np.full([max(1, -(-count // columns) * (height + gap) - gap), columns * (width + gap) - gap], np.nan)
     for index, tile in enumerate(tiles):
         y, x = index // columns * (height + gap), index % columns * (width + gap)
         canvas[y:y + height, x:x + width] = tile
+    for index, caption in enumerate(captions):
+        axis.text(index % columns * (width + gap), index // columns * (height + gap) - 2, caption, fontsize=8)
     axis.imshow(canvas, cmap='gray', vmin=0, vmax=1)
-    axis.set_title(title, fontweight='bold', loc='left')
+    axis.set_title(title, fontweight='bold', loc='left', pad=20 if captions else 6)
     axis.set_anchor('NW')
     axis.axis('off')
 
@@ -404,38 +406,38 @@ def plot_mistakes(dataset, probabilities, classes):
     names = list(map(short, classes))
     captions = ['{}, read as {} ({:.3f})'.format(names[dataset.labels[index]], names[predicted[index]],
                                                  probabilities[index, predicted[index]]) for index in worst]
-    return plot_captioned('The worst mistakes: the label, what was read, and its probability',
-                          dataset.images[worst], captions)
+    figure = Figure(figsize=(9, 1 + 1.9 * max(1, -(-len(worst) // 5))), constrained_layout=True)
+    show_tiles(figure.subplots(), 'The worst mistakes: the label, what was read, and its probability',
+               dataset.images[worst] / 255, 5, gap=8, captions=captions)
+    return figure
 
 
 @style.context('default')
-def plot_predictions(flags, names, images, probabilities):
-    """Saves what the network saw of each digit, images [n, h, w], and what it read, and returns the file's path.
+def plot_predictions(flags, found, images, probabilities):
+    """Saves the pictures, each digit in a numbered box, beside what the network saw and read. Returns the path.
 
-    names [n]: of the pictures.
+    found: digits.Found of each picture; images [n, h, w] and probabilities [n, 10] of all their digits.
     """
     folder = outputs.run_folders(flags.output_dir, flags.name).figures
     path = os.path.join(folder, 'predictions.png')
     outputs.make([folder])
-    names = [script.printable(os.path.basename(name)) for name in names[:100]]  # nobody looks at more
-    names = [name if len(name) <= 22 else name[:10] + '...' + name[-9:] for name in names]
-    captions = ['{}\n{} ({:.3f})'.format(name.replace('$', r'\$'), row.argmax(), row.max())
-                for name, row in zip(names, probabilities)]
-    save_figure(plot_captioned('What the network saw, what it read, and its probability', images[:100], captions),
-                path)
+    found = found[:40]  # nobody looks at more
+    lines = [max(2, -(-len(picture.boxes) // 8)) for picture in found]
+    figure = Figure(figsize=(12, 0.5 + 1.3 * sum(lines)), constrained_layout=True)
+    figure.suptitle('What was found, and what the network saw, what it read, and its probability', fontweight='bold')
+    grid = figure.add_gridspec(len(found), 2, width_ratios=[1, 2], height_ratios=lines)
+    first = 0
+    for index, picture in enumerate(found):
+        left, right = [figure.add_subplot(grid[index, column]) for column in (0, 1)]
+        left.imshow(picture.picture)
+        left.set_title(script.printable(os.path.basename(picture.path))[-40:].replace('$', r'\$'), fontsize=9)
+        left.axis('off')
+        captions = []
+        for number, ((x, y, x_end, y_end), row) in enumerate(zip(picture.boxes, probabilities[first:]), 1):
+            left.add_patch(Rectangle((x, y), x_end - x, y_end - y, fill=False, color='C1'))
+            left.text(x, y, number, color='C1', fontsize=8, ha='right', va='bottom')
+            captions.append('{}: {} ({:.3f})'.format(number, row.argmax(), row.max()))
+        show_tiles(right, '', images[first:first + len(captions)] / 255, 8, gap=10, captions=captions)
+        first += len(captions)
+    save_figure(figure, path)
     return path
-
-
-def plot_captioned(title, images, captions):
-    rows = max(1, -(-len(images) // 5))
-    figure = Figure(figsize=(9, 0.6 + 2.2 * rows), constrained_layout=True)
-    axes = figure.subplots(rows, 5, squeeze=False)
-    for axis in axes.flat:
-        axis.axis('off')
-    for axis, image, caption in zip(axes.flat, images, captions):
-        axis.axis('on')  # a frame, which shows where in the image the digit is
-        axis.set(xticks=[], yticks=[])
-        axis.imshow(image, cmap='Greys', vmin=0, vmax=255)
-        axis.set_title(caption, fontsize=9)
-    figure.suptitle(title, fontweight='bold')
-    return figure

@@ -5,6 +5,7 @@ import numpy as np
 import tensorflow.compat.v1 as tf
 
 ZERO_SUM, UNIT_SUM = 1e-7, 1e-3  # how far a kernel's sum may be from 0, as a share of its weights, and from 1
+UNSURE = 0.9  # a digit with a lower probability; docs/own_digits.md says how often right and wrong ones are below
 Results = collections.namedtuple('Results', 'kinds initial_weights weights activations probabilities test')
 
 

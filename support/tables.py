@@ -8,7 +8,8 @@ import tensorflow.compat.v1 as tf
 from PIL import Image
 
 import utils
-from support import digits, results, script
+from support import results, script
+
 
 
 def relative(path):
@@ -167,20 +168,28 @@ def print_results(run, flags, page):
         ('let it read a picture of yours', needed, 'picture.png')), flush=True)
 
 
-def print_predictions(names, probabilities, path):
-    """Prints a row for each picture: its digits with their probabilities, and, of a single one, the runner-up.
+def print_predictions(found, probabilities, path):
+    """Prints the digits of each picture, row by row, with their probabilities, and, of a single one, the runner-up.
 
-    names [n]: of the picture of each digit; probabilities [n, 10]; path: of the figure.
+    found: digits.Found of each picture; probabilities [n, 10] of all their digits; path: of the figure.
     """
-    width = max(len(script.printable(name)) for name in names)
+    width = max(len(script.printable(picture.path)) for picture in found)
     print('{:{}}  digit  probability  runner-up'.format('picture', width))
-    for name, pairs in itertools.groupby(zip(names, probabilities), key=lambda pair: pair[0]):
-        rows = np.array([row for _, row in pairs])
-        read, largest = rows.argmax(axis=1), rows.max(axis=1)
-        text = '{:{}}  {:>5}  {:>11}'.format(script.printable(name), width, ''.join(map(str, read)),
-                                             ' '.join(map('{:.4f}'.format, largest)))
-        if len(rows) == 1:
-            second = rows[0].argsort()[-2]
-            text += '  {} ({:.4f})'.format(second, rows[0, second])
-        print(text + ('  unsure' if largest.min() < digits.UNSURE else ''))
-    print('\nWhat the network saw  {}'.format(relative(path)))
+    rest = iter(probabilities)
+    for picture in found:
+        name = script.printable(picture.path)
+        for count in picture.rows:
+            rows = np.array(list(itertools.islice(rest, count)))
+            read, largest = rows.argmax(axis=1), rows.max(axis=1)
+            text = '{:{}}  {:>5}  {:>11}'.format(name, width, ''.join(map(str, read)),
+                                                 ' '.join(map('{:.4f}'.format, largest)))
+            if len(picture.boxes) == 1:
+                second = rows[0].argsort()[-2]
+                text += '  {} ({:.4f})'.format(second, rows[0, second])
+            if picture.doubts or largest.min() < results.UNSURE:
+                text += '  unsure' + (': ' + ', '.join(picture.doubts) if picture.doubts else '')
+            print(text)
+            name = ''
+        if picture.ignored:
+            print('{:{}}  ignored: {}'.format('', width, ', '.join(picture.ignored)))
+    print('\nWhat was found        {}'.format(relative(path)))

@@ -1,23 +1,24 @@
-"""Pictures of digits as people make them, by kind, and of things that are no digit; and how many of them are read.
+"""Pictures of digits as people bring them, and of things that are no digit; and how many of them are read.
 
-    python 07_convnet_mnist.py --epochs 3 --name own
-    python tests/own_digits.py --name own
+    python 07_convnet_mnist.py --epochs 10
+    python tests/own_digits.py [--cases FOLDER]
 
-prints, for each kind, how many are read rightly, unsure (a probability below 0.9), wrongly, or refused. The digits are
-MNIST's test digits, enlarged, or strokes: polylines that are bent at random. Seeds are fixed.
+prints a table: of the pictures of each kind, those in which each digit was found and is in its place; of their digits
+those read right, wrong without being marked unsure, and marked unsure; and pictures refused. FOLDER has pictures, and
+their digits in the table of its README.md. All others are MNIST's test digits, or strokes bent at random.
 """
 import argparse
-import functools
 import os
+import re
 import tempfile
 
 import numpy as np
 import scipy.special
-from PIL import Image, ImageChops, ImageDraw, ImageFilter, ImageFont
+from PIL import Image, ImageDraw, ImageFilter
 
 from conftest import network_of
 import utils
-from support import digits
+from support import digits, results
 
 STROKES = {  # (x, y) from 0 to 1, y downwards; each digit in one or more styles, each style of one or more strokes
     'usual': [
@@ -38,7 +39,6 @@ STROKES = {  # (x, y) from 0 to 1, y downwards; each digit in one or more styles
     'open or curled': [
         None, None, None, None, [[(.2, .08), (.16, .56), (.88, .54)], [(.72, .1), (.7, .98)]], None, None, None, None,
         [[(.7, .14), (.45, .03), (.24, .24), (.4, .47), (.76, .2), (.78, .65), (.6, .95), (.34, .93), (.24, .82)]]]}
-PAPER = (250, 248, 244)
 
 
 # ---- Ink and paper ----------------------------------------------------------------------------------
@@ -67,211 +67,139 @@ def drawn(random, digit, style='usual', size=160, width=12):
     return image
 
 
-@functools.lru_cache(None)
-def test_digits():
-    return utils.read_mnist(utils.MNIST_DIR).test
+def on_paper(random, ink, colour=(40, 40, 60), paper=(250, 248, 244), shadow=0.0, noise=3):
+    """A picture [h, w, 3] of ink [h, w], 0 to 1, with the edge of a soft shadow, a camera's blur, and its noise."""
+    picture = paper + (np.array(colour) - paper) * ink[:, :, np.newaxis]
+    y, x = np.meshgrid(np.linspace(-1, 1, ink.shape[0]), np.linspace(-1, 1, ink.shape[1]), indexing='ij')
+    across = x * random.uniform(-1, 1) + y * random.uniform(-1, 1)
+    light = 1 - shadow * across / 2 - shadow / (1 + np.exp(-random.uniform(4, 20) * (across - random.uniform(-.5, .5))))
+    image = Image.fromarray(np.clip(picture * light[:, :, np.newaxis], 0, 255).astype(np.uint8))
+    values = np.asarray(image.filter(ImageFilter.GaussianBlur(.7))) + random.normal(0, noise, picture.shape)
+    return Image.fromarray(np.clip(values, 0, 255).astype(np.uint8))
 
 
-def enlarged(random, size=160):
-    """The ink of one of MNIST's test digits, and its label."""
-    chosen, test = random.randint(10000), test_digits()
-    image = Image.fromarray(test.images[chosen]).resize((size, size), Image.BICUBIC)
-    return image.point([min(255, max(0, 3 * (value - 90))) for value in range(256)]), int(test.labels[chosen])
+def sheet(random, test, most=30, space=0.0, **paper):
+    """Up to so many of MNIST's test digits in rows of their own lengths, also slanted, and the rows as texts."""
+    count, size = random.randint(1, most + 1), random.randint(28, 90)
+    in_row, across, down = random.randint(1, 11), size * random.uniform(1.15, 2), size * random.uniform(1.1, 2)
+    rows, slant, margin = [], random.choice([0, random.uniform(-.05, .05)]), int(size * (.6 + space))
+    height, width = int(np.ceil(count / in_row) * down + in_row * across * abs(slant)), int(in_row * across)
+    ink = np.zeros([height + 2 * margin + size, width + 2 * margin + size])
+    for number in range(count):
+        row, column = divmod(number, in_row)
+        rows += [''] * (column == 0)
+        chosen = random.randint(len(test.labels))
+        rows[-1] += str(test.labels[chosen])
+        image = np.asarray(Image.fromarray(test.images[chosen]).resize((size, size), Image.BICUBIC))
+        lower = (column * slant + in_row * max(0, -slant)) * across
+        y, x = [int(margin + start + random.uniform(0, .08) * size) for start in (row * down + lower, column * across)]
+        area = ink[y:y + size, x:x + size]
+        np.maximum(area, np.clip((image - 90.) / 85, 0, 1), out=area)
+    return on_paper(random, ink, **paper), rows
 
 
-def any_digit(random, size=160, **options):
-    """The ink of a digit, of MNIST or of strokes, and its label."""
-    if random.randint(2):
-        return enlarged(random, size)
-    digit = random.randint(10)
-    return drawn(random, digit, size=size, **options), digit
+# ---- Kinds of pictures --------------------------------------------------------------------------------
 
-
-def on_paper(random, ink, colour=(40, 40, 60), paper=PAPER, margin=.5):
-    """A picture of the ink anywhere on a sheet, with a camera's blur and noise."""
-    width, height = [int(side * (1 + random.uniform(0, margin) + .15)) for side in ink.size]
-    place = [random.randint(max(1, side - own + 1)) for side, own in zip((width, height), ink.size)]
-    mask = Image.new('L', (width, height))
-    mask.paste(ink, tuple(place))
-    sheet = Image.composite(Image.new('RGB', mask.size, colour), Image.new('RGB', mask.size, paper), mask)
-    return noisy(random, sheet)
-
-
-def noisy(random, image, deviation=3):
-    values = np.asarray(image.filter(ImageFilter.GaussianBlur(.7)), np.float32)
-    return Image.fromarray(np.clip(values + random.normal(0, deviation, values.shape), 0, 255).astype(np.uint8))
-
-
-# ---- Kinds of digits ----------------------------------------------------------------------------------
-
-def plain(random, number):
-    ink, digit = any_digit(random, width=random.randint(8, 18))
-    return on_paper(random, ink), digit
-
-
-def specks(random, number):
-    """Dirt of a scanner, a dot at the border, or a second mark far from the digit."""
-    ink, digit = any_digit(random)
-    image = on_paper(random, ink, margin=1)
-    pen = ImageDraw.Draw(image)
-    for _ in range([8, 1, 1][number % 3]):
-        radius = random.randint(1, [3, 6, 7][number % 3])
-        x, y = random.randint(image.width), random.randint(image.height)
-        if number % 3:  # at the border or in a corner
-            x, y = random.choice([2, image.width - 3]), random.choice([2, image.height - 3, image.height // 2])
-        pen.ellipse([x - radius, y - radius, x + radius, y + radius], fill=(50, 50, 50))
-    return image, digit
-
-
-def frame(random, number):
-    """Axes around the digit, a dark square on white paper, or a scanned box."""
-    if number % 3 == 1:  # as plt.imshow saves an image of MNIST
-        ink, digit = enlarged(random, 280)
-        image = Image.new('RGB', (400, 360), 'white')
-        image.paste(ink, (60, 40))
-        ImageDraw.Draw(image).rectangle([60, 40, 340, 320], outline='black')
-        return image, digit
-    ink, digit = any_digit(random)
-    image = on_paper(random, ink, margin=.3)
-    border = random.randint(2, 6)
-    ImageDraw.Draw(image).rectangle([border] * 2 + [side - border - 1 for side in image.size],
-                                    outline=(30, 30, 30), width=random.randint(1, 5))
-    if number % 3:
-        sheet = Image.new('RGB', [side + random.randint(30, 200) for side in image.size], (252, 252, 252))
-        sheet.paste(image, (random.randint(10, 25), random.randint(10, 25)))
-        return sheet, digit
-    return image, digit
-
-
-def style(name, chosen):
-    def make(random, number):
-        digit = chosen[number % len(chosen)]
-        return on_paper(random, drawn(random, digit, name, width=random.randint(7, 14))), digit
+def strokes(style, width):
+    def make(random, test):
+        digit = random.choice([digit for digit in range(10) if STROKES[style][digit]])
+        ink = np.asarray(drawn(random, digit, style, width=random.randint(*width))) / 255
+        return on_paper(random, np.pad(ink, random.randint(0, 80), mode='constant')), [str(digit)]
     return make
 
 
-def thin_pen(random, number):
-    ink, digit = drawn(random, number % 10, size=260, width=2), number % 10
-    return on_paper(random, ink, margin=2.5), digit
+def ruled(random, test):
+    picture, rows = sheet(random, test, most=1, space=1)
+    values, step = np.array(picture), random.randint(24, 60)
+    values[step // 2::step] = values[step // 2::step] * .7
+    if random.randint(2):  # squared
+        values[:, step // 2::step] = values[:, step // 2::step] * .7
+    return Image.fromarray(values), rows
 
 
-def felt_pen(random, number):
-    return on_paper(random, drawn(random, number % 10, width=random.randint(22, 30))), number % 10
+def specks(random, test):
+    picture, rows = sheet(random, test, most=5, space=.5)
+    pen = ImageDraw.Draw(picture)
+    for x, y in random.randint(0, min(picture.size), [8, 2]):
+        pen.ellipse([x - 1, y - 1, x + 1, y + 1], fill=(50, 50, 50))
+    return picture, rows
 
 
-def coloured(random, number):
-    colours = [((200, 30, 160), (240, 220, 60)), ((200, 30, 30), (120, 150, 190)), ((30, 110, 60), (200, 90, 100)),
-               ((250, 220, 60), (60, 110, 170)), ((240, 130, 20), (150, 170, 160))]
-    colour, paper = colours[number % len(colours)]
-    ink, digit = any_digit(random)
-    return on_paper(random, ink, colour, paper), digit
+def wall(random, test):
+    rough = Image.fromarray((150 + 12 * random.normal(0, 1, [12, 16])).clip(0, 255).astype(np.uint8))
+    grey = 1 - np.asarray(rough.resize((320, 240), Image.BICUBIC)) / 255
+    return on_paper(random, grey, noise=random.uniform(2, 10)), []
 
 
-def ruled(random, number):
-    """Ruled or squared paper."""
-    ink, digit = any_digit(random)
-    image = on_paper(random, ink, margin=1)
-    lines = Image.new('RGB', image.size, 'white')
-    pen = ImageDraw.Draw(lines)
-    step = random.randint(24, 60)
-    colour = (150, 170, 210) if number % 4 < 2 else (80, 100, 150)
-    for at in range(random.randint(step), image.height, step):
-        pen.line([0, at, image.width, at], fill=colour, width=random.randint(1, 3))
-    if number % 2:
-        for at in range(random.randint(step), image.width, step):
-            pen.line([at, 0, at, image.height], fill=colour, width=random.randint(1, 3))
-    return ImageChops.multiply(image, lines), digit
-
-
-def several(random, number):
-    """Two to five digits side by side, with gaps."""
-    inks = [any_digit(random, width=10) for _ in range(2 + number % 4)]
-    row = Image.new('L', (sum(ink.getbbox()[2] - ink.getbbox()[0] + 20 for ink, _ in inks) + 40, 220))
-    x = 20
-    for ink, _ in inks:
-        left, _, right, _ = ink.getbbox()
-        row.paste(ink.crop((left, 0, right, ink.height)), (x, random.randint(20, 40)))
-        x += right - left + random.randint(12, 28)
-    return on_paper(random, row, margin=.2), ''.join(str(digit) for _, digit in inks)
-
-
-# ---- No digits --------------------------------------------------------------------------------------
-
-def wall(random, number):
-    values = random.normal(0, 1, [12, 16])
-    image = Image.fromarray((150 + 12 * values).clip(0, 255).astype(np.uint8)).resize((320, 240), Image.BICUBIC)
-    return noisy(random, image, random.uniform(2, 10)), ''
-
-
-def crop_of_photo(random, number):
+def part_of_photo(random, test):
     """Parts of the Chihuahua: fur, eyes, background."""
-    image = Image.open(utils.CHIHUAHUA)
-    side = random.randint(80, 500)
+    image, side = Image.open(utils.CHIHUAHUA), random.randint(80, 500)
     x, y = random.randint(image.width - side), random.randint(image.height - side)
-    return image.crop((x, y, x + side, y + side)), ''
+    return image.crop((x, y, x + side, y + side)), []
 
 
-def page_of_text(random, number):
-    import matplotlib
-    font = ImageFont.truetype(os.path.join(matplotlib.get_data_path(), 'fonts', 'ttf', 'DejaVuSerif.ttf'),
-                              random.randint(14, 26))
-    image = Image.new('RGB', (400, 500), PAPER)
-    pen = ImageDraw.Draw(image)
-    for y in range(20, 480, font.size + 8):
-        text = ' '.join(''.join(random.choice(list('abcdefghijklmnopqrstuvwxyz'), random.randint(2, 9)))
-                        for _ in range(6))
-        pen.text((20, y), text, font=font, fill=(30, 30, 30))
-    return noisy(random, image.crop((0, 0, 380, 500))), ''
+KINDS = {
+    'sheets of 1 to 30 digits, shadows': lambda *given: sheet(*given, shadow=.3),
+    'pencil': lambda *given: sheet(*given, most=5, colour=(150, 150, 152), paper=(205, 203, 200), shadow=.1),
+    'light on dark': lambda *given: sheet(*given, most=5, colour=(235, 235, 220), paper=(30, 80, 60)),
+    'colour on colour': lambda *given: sheet(*given, most=5, colour=(200, 30, 160), paper=(240, 220, 60)),
+    'specks': specks, 'ruled paper': ruled,
+    'thin pen': strokes('usual', (2, 5)), 'felt pen': strokes('usual', (20, 30)),
+    'open 4, curled 9': strokes('open or curled', (7, 14)), 'European 1 and 7': strokes('European', (7, 14)),
+    'no digit: wall': wall, 'no digit: photo': part_of_photo}
 
 
-KINDS = {  # the function that makes a picture and its digits, and a seed of its own
-    'plain': (plain, 12), 'specks': (specks, 16), 'frame': (frame, 4),
-    'European 1 and 7': (style('European', [1, 7]), 1), 'open 4, curled 9': (style('open or curled', [4, 9]), 11),
-    'thin pen': (thin_pen, 17), 'felt pen': (felt_pen, 3), 'colour on colour': (coloured, 2),
-    'ruled paper': (ruled, 13), 'several digits': (several, 14),
-    'no digit: wall': (wall, 10), 'no digit: photo': (crop_of_photo, 7), 'no digit: text': (page_of_text, 9)}
-
-
-def pictures(kind, count):
-    """Yields (picture, its digits as a text) of a kind; '' if there is none."""
-    make, seed = KINDS[kind]
+def pictures(kind, count, test):
+    """Yields (picture, its rows of digits as texts) of a kind."""
     for number in range(count):
-        picture, expected = make(np.random.RandomState([seed, number]), number)
-        yield picture, str(expected)
+        yield KINDS[kind](np.random.RandomState([sorted(KINDS).index(kind), number, 7]), test)
 
 
-def read_kind(kind, count, network):
-    """Yields 'right', 'wrong', one of these after 'unsure, and ', or 'refused' for each picture of a kind.
+def cases(folder):
+    """Yields (picture, its rows as texts) of a folder whose README.md has a table of them."""
+    with open(os.path.join(folder, 'README.md')) as file:
+        for name, rows in re.findall(r'^\| (\S+\.\w+) \| (\d+(?:, \d+)*)', file.read(), re.MULTILINE):
+            yield Image.open(os.path.join(folder, name)), rows.split(', ')
 
-    network: of conftest.network_of.
-    """
+
+# ---- How many are read ----------------------------------------------------------------------------------
+
+def read(examples, network):
+    """Counts of (picture, rows) that are read by a network of conftest.network_of: an array of the table's columns."""
+    counts = np.zeros(7, int)  # pictures, in place, digits, right, wrong and sure, unsure, refused
     with tempfile.TemporaryDirectory() as folder:
         path = os.path.join(folder, 'picture.png')
-        for picture, expected in pictures(kind, count):
+        for picture, rows in examples:
             picture.save(path)
+            counts[0] += 1
             try:
-                logits = network(np.array(digits.read_digits(path)))['softmax_linear']
+                found = digits.read_digits(path)
             except utils.UserError:
-                yield 'refused'
+                counts[6] += 1
                 continue
-            unsure = scipy.special.softmax(logits, axis=1).max(axis=1).min() < digits.UNSURE
-            right = ''.join(map(str, logits.argmax(axis=1))) == expected
-            yield ('unsure, and ' if unsure else '') + ('right' if right else 'wrong')
+            probabilities = scipy.special.softmax(network(np.array(found.images))['softmax_linear'], axis=1)
+            unsure = (probabilities.max(axis=1) < results.UNSURE) | bool(found.doubts)
+            placed = found.rows == [len(row) for row in rows]
+            right = probabilities.argmax(axis=1) == [int(each) for each in ''.join(rows)] if placed else unsure & False
+            counts[1:6] += placed, len(unsure), right.sum(), (~right & ~unsure).sum(), unsure.sum()
+    return counts
 
 
 def main(flags):
-    network = network_of(flags.output_dir, flags.name)
-    print('| {} pictures each | right | of these marked unsure | unsure, and wrong | wrong | refused |\n'
-          '|---|---|---|---|---|---|'.format(flags.count))
+    network, test = network_of(flags.output_dir, flags.name), utils.read_mnist(utils.MNIST_DIR).test
+    print('| kind | pictures | in place | digits | right | wrong and sure | unsure | refused |')
+    print('|---|---|---|---|---|---|---|---|')
+    if flags.cases:
+        print('| cases/ | {} | {} | {} | {} | {} | {} | {} |'.format(*read(cases(flags.cases), network)), flush=True)
     for kind in KINDS:
-        found = list(read_kind(kind, flags.count, network))
-        counts = [found.count(each) for each in ('unsure, and right', 'unsure, and wrong', 'wrong', 'refused')]
-        print('| {} | {} | {} | {} | {} | {} |'.format(kind, found.count('right') + counts[0], *counts), flush=True)
+        counts = read(pictures(kind, flags.count * (10 if kind.startswith('sheets') else 1), test), network)
+        print('| {} | {} | {} | {} | {} | {} | {} | {} |'.format(kind, *counts), flush=True)
 
 
 if __name__ == '__main__':
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('--name', default='convnet_mnist', help='the run whose network reads them')
     parser.add_argument('--output-dir', default=utils.HERE)
-    parser.add_argument('--count', type=int, default=100, help='pictures of each kind')
+    parser.add_argument('--count', type=int, default=100, help='pictures of each kind, and a tenth of the sheets')
+    parser.add_argument('--cases', help='a folder of pictures')
     main(parser.parse_args())

@@ -20,7 +20,7 @@ import utils
 from conftest import (NAME, assert_equal_runs, assert_one_line, checkpoint_folder, hashes, lesson2, prefixes,
                       rows, run_here, run_python, run_script, tf, write_small_data)
 from kill_and_resume import read_until, run_to_the_end, run_with_kills, start, unfinished
-from support import checkpoints, cli, outputs
+from support import checkpoints, cli, digits, outputs
 
 pytestmark = pytest.mark.usefixtures('small_network')
 EPOCHS, STEPS = 4, 9  # STEPS: in an epoch
@@ -356,6 +356,8 @@ def test_a_folder_whose_name_the_system_cannot_encode(tmp_path, tiny_data):
 
 def test_predictions_of_names_that_cannot_be_shown(tmp_path):
     flags = cli.parse_convnet_flags('', ['--output-dir', str(tmp_path), '--predict', '$x_\n\udcff.png', '$.png'])
-    lesson2.figures.plot_predictions(flags, flags.predict, np.zeros([2, 28, 28], np.uint8), np.full([2, 10], .1))
-    lesson2.tables.print_predictions(flags.predict, np.full([2, 10], .1), 'predictions.png')
+    found = [digits.Found(path, np.zeros([9, 9, 3], np.uint8), [(1, 1, 5, 5)], [], [1], [], [])
+             for path in flags.predict]
+    lesson2.figures.plot_predictions(flags, found, np.zeros([2, 28, 28], np.uint8), np.full([2, 10], .1))
+    lesson2.tables.print_predictions(found, np.full([2, 10], .1), 'predictions.png')
     assert os.listdir(str(tmp_path / 'figures' / NAME)) != []

@@ -12,7 +12,7 @@ from PIL import Image
 
 import kernels
 import utils
-from support import digits, outputs, results, script
+from support import outputs, results, script
 
 PICTURE_SIDE = 480  # pixels; more would make the page slow
 SIZE = 28           # pixels of a digit's side
@@ -61,7 +61,7 @@ def write_network_page(run, trained):
         'order': hidden + [last], 'kinds': trained.kinds, 'size': SIZE,
         'handCoded': kernels.filter_bank(*shapes[0]).tolist() if shapes and min(shapes[0][:2]) >= 3 else None,
         'layers': {name: quantized(weights, name) for name in trained.kinds if name + '/weights' in weights},
-        'unsure': digits.UNSURE, 'tolerance': TOLERANCE, 'probabilities': probabilities[:3].tolist(),
+        'unsure': results.UNSURE, 'tolerance': TOLERANCE, 'probabilities': probabilities[:3].tolist(),
         'digits': [digit(trained, index) for index in range(min(10, len(test.labels)))],
         'mistakes': [digit(trained, index) for index in mistakes[:20]]}))
     return path
