@@ -112,8 +112,7 @@ def doubts_about(digits, specks, ink):
     own = [np.isin(ink.labels[digit.area], digit.labels) for digit in digits]
     strokes = np.isin(ink.labels, [label for digit in digits for label in digit.labels])
     faint = dilated(strokes, 0.25 * ink.size) & ~dilated(ink.labels > 0, 0.1 * ink.size)
-    parts = [cv2.connectedComponentsWithStats(each.astype(np.uint8))[2][1:] for each in own]
-    doubts = {'pieces were joined': any((each[:, 2:4].max(axis=1) > 0.25 * ink.size).sum() > 1 for each in parts),
+    doubts = {'pieces were joined': any(len(digit.labels) > 1 for digit in digits),
               'pieces left out': any(speck.side > 0.2 * ink.size and not speck.borders for speck in specks),
               'strokes too thick': any(thickness(each) > THICKEST * max(each.shape) for each in own),
               'strokes too faint': (faint & (ink.contrast > 0.6 * ink.threshold)).sum() > 0.05 * strokes.sum(),
@@ -127,9 +126,13 @@ def doubts_about(digits, specks, ink):
 
 def find_ink(picture, window):
     """The Ink of a picture [h, w, 3]. ValueError: there is none, or too many pieces."""
-    apart = max(picture.shape) / 280
+    lines, apart = None, max(picture.shape) / 280
     for _ in range(2):  # the second time, it is known how large the digits are
-        contrast, lines = without_lines(local_contrast(picture, window))
+        contrast = local_contrast(picture, window)
+        lines = lines or [lines_across(contrast), lines_across(np.ascontiguousarray(contrast.T))]
+        for where, thickest, _ in lines:  # of a line, only what is higher stays: a stroke that crosses it
+            crossing = cv2.morphologyEx(contrast, cv2.MORPH_OPEN, np.ones([thickest + 1, 1]))
+            contrast = np.ascontiguousarray(np.where(where, crossing, contrast).T)
         mask, threshold = mask_of(contrast)
         labels, pieces = connected(mask, max(1, int(apart)))
         if not 0 < len(pieces) < 5 * MOST_DIGITS:
@@ -137,8 +140,8 @@ def find_ink(picture, window):
         inner = [piece for piece in pieces if not piece.borders] or pieces
         heights = np.array([max(piece.height, 0.6 * piece.width) for piece in inner])
         size = np.median(heights[heights > heights.max() / 4])  # of specks it says nothing
-        window, apart = 0.6 * size, 0.03 * size
-    return Ink(contrast, threshold, labels, pieces, size, lines)
+        window, apart = 0.6 * size, 0.015 * size
+    return Ink(contrast, threshold, labels, pieces, size, sum(count for _, _, count in lines))
 
 
 def local_contrast(picture, window):
@@ -156,28 +159,23 @@ def local_contrast(picture, window):
     return np.sqrt(np.square(np.maximum(ink, 0)).mean(axis=2)).astype(np.float32)
 
 
-def without_lines(contrast):
-    """Contrast [h, w] without lines from border to border, also slightly slanted ones; also says how many.
-
-    In a line, only what is higher than the line stays: a stroke that crosses it.
-    """
-    count, longest = 0, max(contrast.shape)
-    for _ in 'rows', 'columns':
-        dark = cv2.dilate((contrast > 2 * np.percentile(contrast, 25) + 6).astype(np.uint8), np.ones([3, 1]))
-        straight = cv2.morphologyEx(dark, cv2.MORPH_OPEN, np.ones([1, longest // 10 + 1]))
-        _, labels, stats, _ = cv2.connectedComponentsWithStats(straight)
-        for label in np.flatnonzero(stats[:, cv2.CC_STAT_WIDTH] > 0.95 * contrast.shape[1])[1:]:
-            heights = (labels == label).sum(axis=0)
-            thick = np.median(heights)
-            y, x = np.nonzero((labels == label) & (heights < 1.5 * thick))  # where no stroke touches the line
-            slope, start = np.polyfit(x, y, 1)
-            if abs(slope) < 0.04 and thick < longest / 20:
-                line = start + slope * np.arange(contrast.shape[1])
-                near = np.abs(np.arange(len(contrast))[:, np.newaxis] - line) < thick / 2 + 1
-                crossing = cv2.morphologyEx(contrast, cv2.MORPH_OPEN, np.ones([int(thick) + 1, 1]))
-                contrast, count = np.where(near, crossing, contrast), count + 1
-        contrast = np.ascontiguousarray(contrast.T)
-    return contrast, count
+def lines_across(contrast):
+    """Where lines from the left to the right border are, also slanted ones, [h, w]; how thick, and how many."""
+    (height, width), longest = contrast.shape, max(contrast.shape)
+    dark = cv2.dilate((contrast > 2 * np.percentile(contrast, 25) + 6).astype(np.uint8), np.ones([3, 1]))
+    straight = cv2.morphologyEx(dark, cv2.MORPH_OPEN, np.ones([1, longest // 10 + 1]))
+    _, labels, stats, _ = cv2.connectedComponentsWithStats(straight)
+    lines, thickest, count = np.zeros(contrast.shape, bool), 0, 0
+    for label in np.flatnonzero(stats[:, cv2.CC_STAT_WIDTH] > 0.95 * width)[1:]:
+        heights = (labels == label).sum(axis=0)
+        thick = np.percentile(heights, 20)
+        y, x = np.nonzero((labels == label) & (heights < 1.5 * thick))  # where no stroke touches the line
+        slope, start = np.polyfit(x, y, 1)
+        if abs(slope) < 0.04 and thick < longest / 20:
+            place = start + slope * np.arange(width)
+            lines |= np.abs(np.arange(height)[:, np.newaxis] - place) < thick / 2 + 1
+            thickest, count = max(thickest, int(thick)), count + 1
+    return lines, thickest, count
 
 
 def mask_of(contrast):
