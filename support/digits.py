@@ -101,7 +101,8 @@ def find_digits(picture, path, image_size, window):
     doubts = doubts_about(digits, specks, ink)
     if len(digits) > MOST_DIGITS or len(doubts) > 3:
         raise ValueError('no clear digits: ' + (', '.join(doubts) or 'too many shapes'))
-    ignored = {'lines': ink.lines, 'specks': len(specks), 'shapes at borders': len(ink.pieces) - len(kept)}
+    ignored = {'lines': ink.lines, 'specks': len(specks), 'shapes at borders': len(ink.pieces) - len(kept),
+               'dark areas': dark_areas(picture, ink)}
     return Found(path, picture, [digit[:4] for digit in digits],
                  [mnist_form(ink_of(digit, ink), image_size) for digit in digits], [len(row) for row in rows], doubts,
                  ['{}: {}'.format(what, count) for what, count in ignored.items() if count])
@@ -122,6 +123,15 @@ def doubts_about(digits, specks, ink):
     return [doubt for doubt, holds in doubts.items() if holds]
 
 
+def dark_areas(picture, ink):
+    """How many parts of the picture are as far from the usual brightness as ink, but too wide for a stroke."""
+    grey = picture.mean(axis=2) - np.median(picture.mean(axis=2))
+    usual = np.median(grey[ink.labels > 0])
+    wide = np.ones([int(ink.size / 2) + 1] * 2)
+    dark = cv2.morphologyEx((grey / usual > 0.8).astype(np.uint8), cv2.MORPH_OPEN, wide)
+    return cv2.connectedComponents(dark)[0] - 1
+
+
 # ---- Ink on paper ---------------------------------------------------------------------------------------
 
 def find_ink(picture, window):
@@ -138,9 +148,9 @@ def find_ink(picture, window):
         if not 0 < len(pieces) < 5 * MOST_DIGITS:
             raise ValueError('too many shapes' if pieces else 'nothing that stands out')
         inner = [piece for piece in pieces if not piece.borders] or pieces
-        heights = np.array([max(piece.height, 0.6 * piece.width) for piece in inner])
-        size = np.median(heights[heights > heights.max() / 4])  # of specks it says nothing
-        window, apart = 0.6 * size, 0.015 * size
+        sizes = np.sort([max(piece.height, 0.6 * piece.width) for piece in inner])
+        size = sizes[np.searchsorted(np.cumsum(sizes), sizes.sum() / 2)]  # a median in which large ones count for more
+        window, apart = 0.6 * size, 0.02 * size
     return Ink(contrast, threshold, labels, pieces, size, sum(count for _, _, count in lines))
 
 
@@ -171,7 +181,7 @@ def lines_across(contrast):
         thick = np.percentile(heights, 20)
         y, x = np.nonzero((labels == label) & (heights < 1.5 * thick))  # where no stroke touches the line
         slope, start = np.polyfit(x, y, 1)
-        if abs(slope) < 0.04 and thick < longest / 20:
+        if abs(slope) < 0.04 and thick < longest / 100 + 5:
             place = start + slope * np.arange(width)
             lines |= np.abs(np.arange(height)[:, np.newaxis] - place) < thick / 2 + 1
             thickest, count = max(thickest, int(thick)), count + 1
