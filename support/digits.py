@@ -114,7 +114,7 @@ def doubts_about(digits, specks, ink):
     strokes = np.isin(ink.labels, [label for digit in digits for label in digit.labels])
     faint = dilated(strokes, 0.25 * ink.size) & ~dilated(ink.labels > 0, 0.1 * ink.size)
     doubts = {'pieces were joined': any(len(digit.labels) > 1 for digit in digits),
-              'pieces left out': any(speck.side > 0.2 * ink.size and not speck.borders for speck in specks),
+              'pieces left out': any(speck.side > 0.15 * ink.size and not speck.borders for speck in specks),
               'strokes too thick': any(thickness(each) > THICKEST * max(each.shape) for each in own),
               'strokes too faint': (faint & (ink.contrast > 0.6 * ink.threshold)).sum() > 0.05 * strokes.sum(),
               'digits may touch': any(digit.width > 1.4 * ink.size or digit.height > 1.6 * ink.size
