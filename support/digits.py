@@ -128,7 +128,7 @@ def dark_areas(picture, ink):
     grey = picture.mean(axis=2) - np.median(picture.mean(axis=2))
     usual = np.median(grey[ink.labels > 0])
     wide = np.ones([int(ink.size / 2) + 1] * 2)
-    dark = cv2.morphologyEx((grey / usual > 0.8).astype(np.uint8), cv2.MORPH_OPEN, wide)
+    dark = cv2.morphologyEx((grey * np.sign(usual) > 0.8 * np.abs(usual)).astype(np.uint8), cv2.MORPH_OPEN, wide)
     return cv2.connectedComponents(dark)[0] - 1
 
 
@@ -165,6 +165,7 @@ def local_contrast(picture, window):
     median = cv2.medianBlur(small, int(min(small.shape[:2]) / 1.3) | 1)
     sign = np.sign(np.power(small.astype(np.float32) - median, 3).mean(axis=(0, 1)))  # -1: ink is darker
     paper = cv2.morphologyEx(small * sign, cv2.MORPH_OPEN, np.ones([int(window * scale) | 1] * 2))
+    paper = cv2.dilate(paper, np.ones([5, 5]))  # the blurred edge of a table is no ink
     ink = cv2.GaussianBlur(picture, (0, 0), 0.8) * sign - cv2.resize(paper, picture.shape[1::-1])
     return np.sqrt(np.square(np.maximum(ink, 0)).mean(axis=2)).astype(np.float32)
 
@@ -304,6 +305,6 @@ def mnist_form(ink, size):
     sides = max(1, int(width * scale + 0.5)), max(1, int(height * scale + 0.5))
     digit = cv2.resize(ink[top:top + height, left:left + width], sides, interpolation=cv2.INTER_AREA)
     mass = cv2.moments(digit)
-    x, y = [int(size / 2 - mass[name] / mass['m00'] + 0.5) for name in ('m10', 'm01')]
+    x, y = [size // 2 - int(mass[name] / mass['m00'] + 0.5) for name in ('m10', 'm01')]
     centred = cv2.warpAffine(digit, np.float32([[1, 0, x], [0, 1, y]]), (size, size))
     return (centred * 255 / centred.max()).astype(np.uint8)

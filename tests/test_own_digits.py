@@ -32,8 +32,8 @@ def test_the_form_is_that_of_mnist(read):
     rows, columns = [np.flatnonzero(found.max(axis=axis) > 100) for axis in (1, 0)]
     assert len(rows) == 20 and 2 <= len(columns) <= 5
     ink = found / found.sum()
-    assert (ink.sum(axis=1) * np.arange(28)).sum() == pytest.approx(14, abs=0.5)
-    assert (ink.sum(axis=0) * np.arange(28)).sum() == pytest.approx(14, abs=0.5)
+    assert (ink.sum(axis=1) * np.arange(28)).sum() == pytest.approx(14, abs=0.51)
+    assert (ink.sum(axis=0) * np.arange(28)).sum() == pytest.approx(14, abs=0.51)
 
 
 def stroke(size=200, ink=0, paper=255):
@@ -109,8 +109,10 @@ def changed(image, draw):
     (changed(sheet(['123']), lambda pen: pen.line([60, 45, 100, 45], fill=30, width=6)), 'digits may touch', None),
     (changed(sheet(['111', '333']), lambda pen: pen.rectangle([300, 40, 308, 46], fill=30)), 'pieces left out',
      'specks: 1'),
-    (changed(sheet(['12', '34']), lambda pen: pen.ellipse([300, 40, 303, 43], fill=30)), None, 'specks: 1'),
-    (changed(sheet(['12', '34']), lambda pen: pen.line([0, 180, 400, 183], fill=120, width=2)), None, 'lines: 1')])
+    (changed(sheet(['12', '34']), lambda pen: pen.ellipse([300, 40, 302, 42], fill=30)), None, 'specks: 1'),
+    (changed(sheet(['12', '34']), lambda pen: pen.line([0, 180, 400, 183], fill=120, width=2)), None, 'lines: 1'),
+    (changed(sheet(['12', '34']), lambda pen: pen.polygon([(400, 100), (400, 260), (240, 260)], fill=30)), None,
+     'dark areas: 1')])
 def test_doubts_and_what_is_ignored_are_said(tmp_path, image, doubt, ignored):
     found = find(image, tmp_path)
     assert doubt in found.doubts if doubt else found.doubts == []
@@ -136,12 +138,12 @@ def test_doubts_make_a_picture_unsure(real_epoch, tmp_path):
 @pytest.mark.parametrize('kind', sorted(own_digits.KINDS))
 def test_each_kind_of_picture(real_epoch, mnist, kind):
     """The digits of nearly all pictures are in their place and read; pictures without are refused, or unsure."""
-    network = network_of(real_epoch.folder)
-    count, placed, total, right, wrong, _, _ = own_digits.read(own_digits.pictures(kind, 20, mnist.test), network)
+    examples = own_digits.pictures(kind, 20, mnist.test)
+    count, placed, total, right, wrong, _, refused = own_digits.read(examples, network_of(real_epoch.folder))
     if kind.startswith('no digit'):
-        assert wrong <= 1
+        assert wrong <= 1 and refused >= {'no digit: photo': 14, 'no digit: scale': 0}.get(kind, 18)
     else:
-        assert placed >= 0.85 * count and right >= (.4 if 'European' in kind else .9) * total  # its 1s look like a 7
+        assert placed >= 0.95 * count and right >= (.4 if 'European' in kind else .95) * total  # its 1s look like a 7
 
 
 def test_pictures_of_a_folder_go_on_after_one_that_cannot_be_read(real_epoch, tmp_path):
@@ -161,7 +163,7 @@ def test_pictures_of_a_folder_go_on_after_one_that_cannot_be_read(real_epoch, tm
 
 def test_a_folder_that_may_not_be_listed_is_one_line_and_others_go_on(monkeypatch, tmp_path, capsys):
     stroke().save(str(tmp_path / 'seven.png'))
-    monkeypatch.setattr(os, 'listdir', mock.Mock(side_effect=PermissionError(13, 'Permission denied')))
+    monkeypatch.setattr(os, 'scandir', mock.Mock(side_effect=PermissionError(13, 'Permission denied')))
     with pytest.raises(SystemExit), digits.read_pictures([str(tmp_path), str(tmp_path / 'seven.png')], 28) as (found, _):
         assert [picture.rows for picture in found] == [[1]]
     assert re.search(r'^[^\n]+ cannot be listed \(Permission denied\)\n$', capsys.readouterr().err)
