@@ -421,8 +421,9 @@ def plot_predictions(flags, found, images, probabilities):
     folder = outputs.run_folders(flags.output_dir, flags.name).figures
     path = os.path.join(folder, 'predictions.png')
     outputs.make([folder])
-    found = found[:40]  # nobody looks at more
     lines = [max(2, -(-len(picture.boxes) // 8)) for picture in found]
+    lines = lines[:np.searchsorted(np.cumsum(lines), 60, side='right')]  # more pictures would make the figure too high
+    found = found[:len(lines)]
     figure = Figure(figsize=(12, 0.5 + 1.3 * sum(lines)), constrained_layout=True)
     figure.suptitle('What was found, and what the network saw, what it read, and its probability', fontweight='bold')
     grid = figure.add_gridspec(len(found), 2, width_ratios=[1, 2], height_ratios=lines)
@@ -432,6 +433,7 @@ def plot_predictions(flags, found, images, probabilities):
         left.imshow(picture.picture)
         left.set_title(script.printable(os.path.basename(picture.path))[-40:].replace('$', r'\$'), fontsize=9)
         left.axis('off')
+        left.set_anchor('N')
         captions = []
         for number, ((x, y, x_end, y_end), row) in enumerate(zip(picture.boxes, probabilities[first:]), 1):
             left.add_patch(Rectangle((x, y), x_end - x, y_end - y, fill=False, color='C1'))
