@@ -13,6 +13,7 @@ from support import script
 PICTURE_SIDES = 160, 800  # the longer side of a picture in which digits are looked for, in pixels
 MOST_DIGITS = 200         # in one picture
 THICKEST = 0.4            # stroke width / size of the digit; the thickest of MNIST's
+NOTHING = 'nothing that stands out'
 
 # What was found in a picture [h, w, 3]: boxes (left, top, right, bottom) and images [size, size] of the digits, in
 # reading order; how many each row has; why the finding may be wrong; what is taken for no digit.
@@ -95,9 +96,12 @@ def find_digits(picture, path, image_size, window):
     inner = any(not piece.borders and piece.height > ink.size / 2 for piece in ink.pieces)
     kept = [piece for piece in ink.pieces if piece.borders < 2 or not inner]  # no shadow, no corner of a table
     joined = join(kept, ink.size)
-    rows = in_rows([piece for piece in joined if piece.height > 0.4 * ink.size], ink.size)
-    digits = [digit for row in rows for digit in row]
+    digits = [piece for piece in joined if piece.height > 0.4 * ink.size]
     specks = [piece for piece in joined if piece not in digits]
+    if not digits:
+        raise ValueError(NOTHING)
+    rows = in_rows(digits, ink.size)
+    digits = [digit for row in rows for digit in row]
     doubts = doubts_about(digits, specks, ink)
     if len(digits) > MOST_DIGITS or len(doubts) > 3:
         raise ValueError('no clear digits: ' + (', '.join(doubts) or 'too many shapes'))
@@ -146,7 +150,7 @@ def find_ink(picture, window):
         mask, threshold = mask_of(contrast)
         labels, pieces = connected(mask, max(1, int(apart)))
         if not 0 < len(pieces) < 5 * MOST_DIGITS:
-            raise ValueError('too many shapes' if pieces else 'nothing that stands out')
+            raise ValueError('too many shapes' if pieces else NOTHING)
         inner = [piece for piece in pieces if not piece.borders] or pieces
         sizes = np.sort([max(piece.height, 0.6 * piece.width) for piece in inner])
         size = sizes[np.searchsorted(np.cumsum(sizes), sizes.sum() / 2)]  # a median in which large ones count for more
@@ -172,19 +176,16 @@ def local_contrast(picture, window):
 
 def lines_across(contrast):
     """Where lines from the left to the right border are, also slanted ones, [h, w]; how thick, and how many."""
-    (height, width), longest = contrast.shape, max(contrast.shape)
+    longest = max(contrast.shape)
     dark = cv2.dilate((contrast > 2 * np.percentile(contrast, 25) + 6).astype(np.uint8), np.ones([3, 1]))
     straight = cv2.morphologyEx(dark, cv2.MORPH_OPEN, np.ones([1, longest // 10 + 1]))
     _, labels, stats, _ = cv2.connectedComponentsWithStats(straight)
     lines, thickest, count = np.zeros(contrast.shape, bool), 0, 0
-    for label in np.flatnonzero(stats[:, cv2.CC_STAT_WIDTH] > 0.95 * width)[1:]:
+    for label in np.flatnonzero(stats[:, cv2.CC_STAT_WIDTH] > 0.95 * contrast.shape[1])[1:]:
         heights = (labels == label).sum(axis=0)
         thick = np.percentile(heights, 20)
-        y, x = np.nonzero((labels == label) & (heights < 1.5 * thick))  # where no stroke touches the line
-        slope, start = np.polyfit(x, y, 1)
-        if abs(slope) < 0.04 and thick < longest / 100 + 5:
-            place = start + slope * np.arange(width)
-            lines |= np.abs(np.arange(height)[:, np.newaxis] - place) < thick / 2 + 1
+        if thick < longest / 100 + 5:
+            lines |= (labels == label) & (heights < 1.5 * thick)  # where no stroke lies along the line
             thickest, count = max(thickest, int(thick)), count + 1
     return lines, thickest, count
 
@@ -237,7 +238,7 @@ def inside_of(piece, labels):
 
 
 def join(pieces, size):
-    """Joins pieces to digits, the smallest first. Returns them, and what is too small to be one."""
+    """Joins pieces that are one digit, the smallest first. Returns all pieces."""
     done, waiting = [], list(pieces)
     few = sum(piece.height > 0.75 * size for piece in pieces) < 4
     while waiting:
