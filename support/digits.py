@@ -303,9 +303,11 @@ def mnist_form(ink, size):
     ink = cv2.dilate(ink, np.ones([2 * max(0, int(round(missing / 2))) + 1] * 2))
     left, top, width, height = cv2.boundingRect((ink > 0).astype(np.uint8))
     scale = size * 20 / 28 / max(width, height)
-    sides = max(1, int(width * scale + 0.5)), max(1, int(height * scale + 0.5))
-    digit = cv2.resize(ink[top:top + height, left:left + width], sides, interpolation=cv2.INTER_AREA)
-    mass = cv2.moments(digit)
+    wide, high = max(1, int(width * scale + 0.5)), max(1, int(height * scale + 0.5))
+    canvas = np.zeros([size, size], np.float32)
+    canvas[:high, :wide] = cv2.resize(ink[top:top + height, left:left + width], (wide, high),
+                                      interpolation=cv2.INTER_AREA)
+    mass = cv2.moments(canvas)
     x, y = [size // 2 - int(mass[name] / mass['m00'] + 0.5) for name in ('m10', 'm01')]
-    centred = cv2.warpAffine(digit, np.float32([[1, 0, x], [0, 1, y]]), (size, size))
-    return (centred * 255 / centred.max()).astype(np.uint8)
+    canvas = cv2.warpAffine(canvas, np.float32([[1, 0, x], [0, 1, y]]), (size, size))
+    return (canvas * 255 / canvas.max()).astype(np.uint8)
