@@ -11,7 +11,6 @@ import utils
 from support import results, script
 
 
-
 def relative(path):
     """The path as seen from the working directory if it lies there, or else from the root."""
     return script.printable(os.path.abspath(path) if path.startswith(os.pardir) else path)

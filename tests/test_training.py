@@ -142,8 +142,7 @@ def test_the_worst_mistakes_come_first_with_label_reading_and_probability():
     probabilities[2, [2, 9]] = 0.001, 0.95
     probabilities[3, [3, 7]] = 0.1, 0.8
     images = np.arange(4, dtype=np.uint8)[:, None, None] * np.ones([1, 28, 28], np.uint8)
-    (axes,) = figures.plot_mistakes(utils.Dataset(images, labels), probabilities,
-                                    list('0123456789')).axes
+    (axes,) = figures.plot_mistakes(utils.Dataset(images, labels), probabilities, list('0123456789')).axes
     assert [text.get_text() for text in axes.texts] == ['2, read as 9 (0.950)', '3, read as 7 (0.800)',
                                                         '1, read as 8 (0.600)']
     tiles = np.ma.filled(axes.images[0].get_array()[0] * 255, np.nan)
