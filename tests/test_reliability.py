@@ -331,7 +331,7 @@ def test_within_a_folder_whose_name_tensorflow_takes_for_a_pattern(convnet, tmp_
         assert os.path.isdir(result.stdout.split('--logdir ')[1].split('\n')[0])
     assert [os.path.basename(path) for path in prefixes(folder)] == ['model.ckpt-45', 'model.ckpt-36', 'model.ckpt-27']
     result = convnet('--output-dir', '.', '--predict', 'digit.png')
-    assert os.path.exists(result.stdout.split('What the network saw  ')[1].strip())
+    assert os.path.exists(result.stdout.split('What was found        ')[1].strip())
 
 
 def test_pictures_with_names_that_cannot_be_shown(tmp_path):
