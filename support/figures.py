@@ -437,7 +437,7 @@ def plot_predictions(flags, found, images, probabilities):
         captions = []
         for number, ((x, y, x_end, y_end), row) in enumerate(zip(picture.boxes, probabilities[first:]), 1):
             left.add_patch(Rectangle((x, y), x_end - x, y_end - y, fill=False, color='C1'))
-            left.text(x, y, number, color='C1', fontsize=8 if len(picture.boxes) < 50 else 6, ha='right', va='bottom')
+            left.text(x, y, number, color='C1', fontsize=8 if number < 50 else 6, ha='right', va='bottom')
             captions.append('{}: {} ({:.3f})'.format(number, row.argmax(), row.max()))
         show_tiles(right, '', images[first:first + len(captions)] / 255, 8, gap=10, captions=captions)
         first += len(captions)
