@@ -227,15 +227,16 @@ def predict(flags):
     from support import digits  # needs OpenCV, which training does without
     checkpoint, saved = runs.trained_checkpoint(flags)  # saved: its settings, history and layers
     images = tf.placeholder(tf.uint8, [None, IMAGE_SIZE, IMAGE_SIZE])
-    probabilities = tf.nn.softmax(inference(images, keep_prob=1.0, conv1_kind=saved['settings']['conv1']))
+    probabilities = tf.nn.softmax(inference(images, keep_prob=1.0, conv1_kind=saved['settings']['conv1'],
+                                            classes=len(saved['classes'])))
     runs.refuse_other_network(checkpoint, saved)
     averages = tf.train.ExponentialMovingAverage(0).variables_to_restore()  # only names: the decay does not matter
-    with digits.read_pictures(flags.predict, IMAGE_SIZE) as (found, pictures), \
+    with digits.read_pictures(flags.predict, IMAGE_SIZE, saved['classes'], saved['background']) as (found, pictures), \
             tf.Session(config=devices.session_config(flags)) as session:
         tf.train.Saver(averages).restore(session, checkpoint)  # the average of a weight into the weight
         probability_values = session.run(probabilities, feed_dict={images: pictures})
-        path = figures.plot_predictions(flags, found, pictures, probability_values)
-        tables.print_predictions(found, probability_values, path)
+        path = figures.plot_predictions(flags, found, pictures, probability_values, saved['classes'])
+        tables.print_predictions(found, probability_values, saved['classes'], path)
 
 
 def main(arguments=None):

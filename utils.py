@@ -127,10 +127,10 @@ def prefetch(iterator):
 def read_image(path, smallest=(1, 1), most_pixels=math.inf, backdrop='white'):
     """Reads a picture in any format that Pillow knows: float32 [height, width, 3], RGB, 0 to 1.
 
-    It is rotated as its EXIF data say. Of an animation the first frame is read, transparent parts become
-    the backdrop, and of more than 8 bits, white is the smallest of 255, 4095 and 65535 that no value exceeds (of floats:
-    1, 255, or the largest). With more than most_pixels it is made smaller. Raises UserError for anything else, and for
-    less than the smallest (height, width).
+    It is rotated as its EXIF data say. Of an animation the first frame is read, and transparent parts become the
+    backdrop. Of more than 8 bits, white is the smallest of 255, 4095 and 65535 that no value exceeds (of floats: 1, 255,
+    or the largest). With more than most_pixels it is made smaller. Raises UserError for anything else, and for less than
+    the smallest (height, width).
     """
     image = open_picture(path, most_pixels)
     if image.mode[0] in 'IF':  # 16 or 32 bits per pixel, which convert() would clip at 255
@@ -198,7 +198,7 @@ def named_classes(directory, train, test):
     path = os.path.join(directory, 'classes.txt')
     if os.path.exists(path):
         with open(path, encoding='utf-8-sig', errors='replace') as file:
-            lines = [line.strip() for line in file if line.strip()]
+            lines = [''.join(filter(str.isprintable, line)).strip() for line in file if line.strip()]
         if len(lines) < len(names):
             raise UserError('{}: expected the names of {} classes, one in each line, found {}'.format(
                 path, len(names), len(lines)))

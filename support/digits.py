@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 
 import utils
-from support import script
+from support import own_data, script
 
 PICTURE_SIDES = 160, 800  # the longer side of a picture in which digits are looked for, in pixels
 MOST_DIGITS = 200         # in one picture
@@ -18,7 +18,7 @@ NOTHING = 'nothing that stands out'
 # What was found in a picture [h, w, 3]: boxes (left, top, right, bottom) and images [size, size] of the digits, in
 # reading order; how many each row has; why the finding may be wrong; what is taken for no digit.
 Found = collections.namedtuple('Found', 'path picture boxes images rows doubts ignored')
-# Contrast, the least contrast that is ink, and the labels of the pieces, [h, w]; how high most digits are; lines across.
+# Contrast, the least contrast that is ink, labels of the pieces, [h, w]; how high most digits are; lines across.
 Ink = collections.namedtuple('Ink', 'contrast threshold labels pieces size lines')
 
 
@@ -35,27 +35,32 @@ class Piece(collections.namedtuple('Piece', 'left top right bottom borders label
 
 
 @contextlib.contextmanager
-def read_pictures(paths, size):
+def read_pictures(paths, size, classes=utils.DIGITS, background='dark'):
     """Yields Found for each picture, also for all those in folders, and all digits, uint8 [n, size, size].
 
+    classes and background: of the training images. If the classes are not the digits, a whole picture is one image.
     A picture that cannot be read is named on stderr, and the others go on; exit status 2 then follows after the block.
     """
     errors = []
-    found = list(found_in(paths, size, errors))
+
+    def read(path):
+        return read_digits(path, size) if classes == utils.DIGITS else read_whole(path, size, background)
+
+    found = list(found_in(paths, read, errors))
     if found:
         yield found, np.concatenate([picture.images for picture in found])
     if errors:
         sys.exit(2)
 
 
-def found_in(paths, size, errors):
+def found_in(paths, read, errors):
     """Yields Found for each picture. A UserError is printed and added to the errors instead."""
     for path in paths:
         try:
             if os.path.isdir(path):
-                yield from found_in(files_in(path), size, errors)
+                yield from found_in(files_in(path), read, errors)
             else:
-                yield read_digits(path, size)
+                yield read(path)
         except utils.UserError as error:
             script.print_error(str(error))
             errors.append(error)
@@ -70,6 +75,13 @@ def files_in(folder):
     if not files:
         raise utils.UserError('{}: expected pictures, found none'.format(folder))
     return files
+
+
+def read_whole(path, size, background):
+    picture = utils.read_image(path, most_pixels=1e6)
+    height, width = picture.shape[:2]
+    image = own_data.image_of(picture, size, background)
+    return Found(path, picture, [(0, 0, width, height)], [image], [1], [], [])
 
 
 def read_digits(path, size=28):

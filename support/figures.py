@@ -413,10 +413,10 @@ def plot_mistakes(dataset, probabilities, classes):
 
 
 @style.context('default')
-def plot_predictions(flags, found, images, probabilities):
+def plot_predictions(flags, found, images, probabilities, classes):
     """Saves the pictures, each digit in a numbered box, beside what the network saw and read. Returns the path.
 
-    found: digits.Found of each picture; images [n, h, w] and probabilities [n, 10] of all their digits.
+    found: digits.Found of each picture; images [n, h, w] and probabilities [n, classes] of all their digits.
     """
     folder = outputs.run_folders(flags.output_dir, flags.name).figures
     path = os.path.join(folder, 'predictions.png')
@@ -438,7 +438,7 @@ def plot_predictions(flags, found, images, probabilities):
         for number, ((x, y, x_end, y_end), row) in enumerate(zip(picture.boxes, probabilities[first:]), 1):
             left.add_patch(Rectangle((x, y), x_end - x, y_end - y, fill=False, color='C1'))
             left.text(x, y, number, color='C1', fontsize=8 if number < 50 else 6, ha='right', va='bottom')
-            captions.append('{}: {} ({:.3f})'.format(number, row.argmax(), row.max()))
+            captions.append('{}: {} ({:.3f})'.format(number, short(classes[row.argmax()]), row.max()))
         show_tiles(right, '', images[first:first + len(captions)] / 255, 8, gap=10, captions=captions)
         first += len(captions)
     save_figure(figure, path)

@@ -17,14 +17,14 @@ from support import cli, outputs, script
 SIZE = 28  # pixels of an image's side
 
 
-def image_of(path, size=SIZE, backdrop=None):
-    """A picture as such a dataset has it: grey, from black to white, scaled to uint8 [size, size].
+def image_of(picture, size, wanted=None):
+    """A picture [h, w, 3], 0 to 1, as such a dataset has it: grey, from black to white, scaled to uint8 [size, size].
 
-    backdrop: 'dark' or 'light' as `background` returns it, to which a picture with another one is inverted.
+    wanted: 'dark' or 'light', as `background` returns it; a picture with another background is inverted. Or None.
     """
-    picture = Image.fromarray((utils.read_image(path, most_pixels=1e6) * 255).astype(np.uint8))
-    image = np.array(ImageOps.autocontrast(picture.convert('L')).resize((size, size), Image.LANCZOS))
-    return 255 - image if backdrop and background(image[np.newaxis]) != backdrop else image
+    grey = ImageOps.autocontrast(Image.fromarray((picture * 255).astype(np.uint8)).convert('L'))
+    image = np.array(grey.resize((size, size), Image.LANCZOS))
+    return 255 - image if wanted and background(image[np.newaxis]) != wanted else image
 
 
 def background(images):
@@ -47,7 +47,7 @@ def read_classes(folder):
     images, labels = [], []
     for label, path in tqdm(files, 'pictures', disable=None):
         try:
-            images.append(image_of(path))
+            images.append(image_of(utils.read_image(path, most_pixels=1e6), SIZE))
             labels.append(label)
         except utils.UserError as error:
             script.print_error('left out: {}'.format(error))

@@ -167,24 +167,27 @@ def print_results(run, flags, page):
         ('let it read a picture of yours', needed, 'picture.png')), flush=True)
 
 
-def print_predictions(found, probabilities, path):
+def print_predictions(found, probabilities, classes, path):
     """Prints the digits of each picture, row by row, with their probabilities, and, of a single one, the runner-up.
 
-    found: digits.Found of each picture; probabilities [n, 10] of all their digits; path: of the figure.
+    found: digits.Found of each picture; probabilities [n, classes] of all their digits, or of the pictures, if the
+    names of the classes are not the digits; path: of the figure.
     """
     width = max(len(script.printable(picture.path)) for picture in found)
-    print('{:{}}  digit  probability  runner-up'.format('picture', width))
+    wide = max(map(len, classes + ['digit']))
+    print('{:{}}  {:>{}}  probability  runner-up'.format(
+        'picture', width, 'digit' if classes == utils.DIGITS else 'class', wide))
     rest = iter(probabilities)
     for picture in found:
         name = script.printable(picture.path)
         for count in picture.rows:
             rows = np.array(list(itertools.islice(rest, count)))
             read, largest = rows.argmax(axis=1), rows.max(axis=1)
-            text = '{:{}}  {:>5}  {:>11}'.format(name, width, ''.join(map(str, read)),
-                                                 ' '.join(map('{:.4f}'.format, largest)))
+            text = '{:{}}  {:>{}}  {:>11}'.format(name, width, ''.join(classes[label] for label in read), wide,
+                                                  ' '.join(map('{:.4f}'.format, largest)))
             if len(picture.boxes) == 1:
                 second = rows[0].argsort()[-2]
-                text += '  {} ({:.4f})'.format(second, rows[0, second])
+                text += '  {} ({:.4f})'.format(classes[second], rows[0, second])
             if picture.doubts or largest.min() < results.UNSURE:
                 text += '  unsure' + (': ' + ', '.join(picture.doubts) if picture.doubts else '')
             print(text)

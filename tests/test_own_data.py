@@ -52,7 +52,7 @@ def test_a_folder_of_pictures_becomes_a_dataset(shapes):
             for line in result.stderr.splitlines() if 'error' in line] == ['broken.jpg', 'notes.txt']
     data = utils.read_mnist(str(folder / 'mine'))
     assert data.classes == CLASSES and [len(each.labels) for each in data[:3]] == [142, 12, 26]
-    expected = [own_data.image_of(str(path)) for path in sorted((folder / 'pictures').glob('*/*.png'))]
+    expected = [own_data.image_of(utils.read_image(str(path)), 28) for path in sorted((folder / 'pictures').glob('*/*.png'))]
     images = np.concatenate([each.images for each in data[:3]])
     assert sorted(image.tobytes() for image in images) == sorted(image.tobytes() for image in expected)
     assert images.min(axis=(1, 2)).max() < 80 and images.max(axis=(1, 2)).min() > 195  # whatever the contrast was

@@ -164,6 +164,7 @@ def test_pictures_of_a_folder_go_on_after_one_that_cannot_be_read(real_epoch, tm
 def test_a_folder_that_may_not_be_listed_is_one_line_and_others_go_on(monkeypatch, tmp_path, capsys):
     stroke().save(str(tmp_path / 'seven.png'))
     monkeypatch.setattr(os, 'scandir', mock.Mock(side_effect=PermissionError(13, 'Permission denied')))
-    with pytest.raises(SystemExit), digits.read_pictures([str(tmp_path), str(tmp_path / 'seven.png')], 28) as (found, _):
+    paths = [str(tmp_path), str(tmp_path / 'seven.png')]
+    with pytest.raises(SystemExit), digits.read_pictures(paths, 28) as (found, _):
         assert [picture.rows for picture in found] == [[1]]
     assert re.search(r'^[^\n]+ cannot be listed \(Permission denied\)\n$', capsys.readouterr().err)

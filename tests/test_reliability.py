@@ -358,6 +358,6 @@ def test_predictions_of_names_that_cannot_be_shown(tmp_path):
     flags = cli.parse_convnet_flags('', ['--output-dir', str(tmp_path), '--predict', '$x_\n\udcff.png', '$.png'])
     found = [digits.Found(path, np.zeros([9, 9, 3], np.uint8), [(1, 1, 5, 5)], [], [1], [], [])
              for path in flags.predict]
-    lesson2.figures.plot_predictions(flags, found, np.zeros([2, 28, 28], np.uint8), np.full([2, 10], .1))
-    lesson2.tables.print_predictions(found, np.full([2, 10], .1), 'predictions.png')
+    lesson2.figures.plot_predictions(flags, found, np.zeros([2, 28, 28], np.uint8), np.full([2, 10], .1), utils.DIGITS)
+    lesson2.tables.print_predictions(found, np.full([2, 10], .1), utils.DIGITS, 'predictions.png')
     assert os.listdir(str(tmp_path / 'figures' / NAME)) != []

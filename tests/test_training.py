@@ -160,7 +160,7 @@ def test_predictions_show_each_digit_in_its_picture_and_beside_it(tmp_path, monk
     flags = cli.parse_convnet_flags('', ['--output-dir', str(tmp_path), '--predict', 'a/x.png', 'b/y.png'])
     images = np.array([50, 100, 150], np.uint8)[:, None, None] * np.ones([1, 28, 28], np.uint8)
     probabilities = np.array([[0] * 9 + [1], [.5, .1, .4] + [0] * 7, [0, .9, .1] + [0] * 7])
-    figures.plot_predictions(flags, [found('a/x.png', 2), found('b/y.png', 1)], images, probabilities)
+    figures.plot_predictions(flags, [found('a/x.png', 2), found('b/y.png', 1)], images, probabilities, utils.DIGITS)
     one, one_seen, two, two_seen = drawn[0].axes
     assert (one.get_title(), two.get_title()) == ('x.png', 'y.png')
     assert [patch.get_xy() for patch in one.patches] == [(0, 5), (10, 5)] and len(two.patches) == 1
