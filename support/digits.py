@@ -165,6 +165,7 @@ def find_ink(picture, window):
             raise ValueError('too many shapes' if pieces else NOTHING)
         inner = [piece for piece in pieces if not piece.borders] or pieces
         sizes = np.sort([max(piece.height, 0.6 * piece.width) for piece in inner])
+        sizes = sizes[sizes > sizes[-1] / 4]  # no specks
         size = sizes[np.searchsorted(np.cumsum(sizes), sizes.sum() / 2)]  # a median in which large ones count for more
         window, apart = 0.6 * size, 0.02 * size
     return Ink(contrast, threshold, labels, pieces, size, sum(count for _, _, count in lines))
