@@ -7,7 +7,7 @@ import numpy as np
 import tensorflow.compat.v1 as tf
 from matplotlib import style
 from matplotlib.figure import Figure
-from matplotlib.patches import Rectangle
+from matplotlib.patches import Polygon, Rectangle
 from matplotlib.ticker import NullLocator
 from PIL import Image
 
@@ -165,7 +165,7 @@ def show_picture(axis, view):
     """Shows a View without stretching its contrast."""
     height, width = view.size
     axis.imshow(view.overview.convert('RGB'), extent=[-0.5, width - 0.5, height - 0.5, -0.5])
-    axis.axis('off')
+    axis.set(xticks=[], yticks=[])  # and a frame, for a picture may be all white
 
 
 def show_detail(framed_axes, axis, view):
@@ -257,7 +257,8 @@ def show_windows():
 def plot_results(run, trained):
     """Saves the figures of lesson 2. Returns them as a tf.Summary. trained: results.Results."""
     test = trained.test
-    plots = {'training_curve': plot_training_curve(run.history, run.data.lecture_accuracy),
+    plots = {'network': plot_network(trained),
+             'training_curve': plot_training_curve(run.history, run.data.lecture_accuracy),
              'confusion': plot_confusion(test.labels, trained.probabilities.argmax(axis=1), run.data.classes),
              'mistakes': plot_mistakes(test, trained.probabilities, run.data.classes)}
     layers = list(trained.activations)
@@ -275,10 +276,54 @@ def plot_results(run, trained):
     return summary
 
 
+def plot_network(trained):
+    """The layers as boxes, their volume in proportion, and framed on the image what one value of each sees of it.
+
+    trained: results.Results. Lengths are in pixels of the image.
+    """
+    image = trained.test.images[0]
+    height, width = image.shape
+    figure = Figure()
+    axis = figure.add_axes([0, 0, 1, 1])
+    axis.imshow(image, cmap='Greys', extent=[0, width, 0, height])
+    axis.add_patch(Rectangle((0, 0), width, height, fill=False))
+    columns = [(width, 'right', 'black', ['a test digit', results.shape_text(image.shape), 'parameters',
+                                          'one value sees'])]
+    x, highest = width, height
+    for index, (name, values) in enumerate(trained.activations.items()):
+        colour, kernel, sees = 'C{}'.format(index), 'all', 'all'
+        if name in trained.windows:
+            size, strides, first, last = trained.windows[name]
+            kernel, sees = results.shape_text(size), results.shape_text(last - first + 1)
+            kernel += '\nstride {}'.format(strides[0]) if strides[0] > 1 else ''
+            inset = 0.2 * (len(trained.windows) - index)  # or the edges of two frames would cover each other
+            axis.add_patch(Rectangle((first[1] + inset, height - 1 - last[0] + inset),
+                                     *(last - first + 1 - 2 * inset)[::-1], fill=False, edgecolor=colour, linewidth=2))
+        axis.annotate('', (x + 9, 8), (x + 1, 8), arrowprops={'arrowstyle': '->'})
+        axis.text(x + 5, 9, kernel, ha='center')
+        x += 10
+        tall, deep = values.shape[:2] if values.ndim == 3 else [min(values.size, 32), (values.size / 128) ** 0.5]
+        thick, slant = values.size / tall / deep / 4, deep / 3
+        corners = np.array([(0, 0), (thick, 0), (thick, tall), (0, tall)]) + [x, 0]
+        for edge, alpha in (corners, 0.5), (corners[[1, 2]], 0.8), (corners[[2, 3]], 0.3):  # front, side, top
+            back = edge[::-1] + slant if len(edge) == 2 else edge[:0]
+            axis.add_patch(Polygon(np.concatenate([edge, back]), facecolor=colour, alpha=alpha))
+        parameters = sum(value.size for key, value in trained.weights.items() if key.startswith(name + '/'))
+        columns.append((x, 'left', colour, [name, results.shape_text(values.shape), '{:,}'.format(parameters), sees]))
+        x, highest = x + max(thick + slant, 10), max(highest, tall + slant)
+    for left, side, colour, lines in columns:
+        for row, line in enumerate(lines):
+            axis.text(left, -3 - 3 * row, line, ha=side, color=colour, weight='normal' if row else 'bold')
+    axis.set(xlim=(-1, x + 9), ylim=(-14, highest + 1))
+    figure.set_size_inches((x + 10) / 14, (highest + 15) / 14)
+    axis.axis('off')
+    return figure
+
+
 def plot_kernels(name, before, after):
     """A layer's kernels [h, w, in, out] before and after training, of the first channel in, beside hand-coded ones."""
-    footnote = 'White: positive. Grey: 0. Black: negative. Each kernel is scaled by itself.'
-    panels = {name + ' before training': before, name + ' after training, in the same places': after}
+    footnote = 'White: positive. Grey: 0. Black: negative. Each kernel is scaled by itself: see the largest weights.'
+    panels = {name + ' before training': before, name + ' after training': after}
     if np.array_equal(before, after):
         panels = {name + ', not trained': after}
     if min(before.shape[:2]) >= 3:
@@ -288,6 +333,7 @@ def plot_kernels(name, before, after):
     figure = Figure(figsize=(4.5 * len(panels), 3.1))
     grid = figure.add_gridspec(1, len(panels), left=0.02, right=0.98, top=0.9, bottom=0.13, wspace=0.08)
     for column, (title, values) in enumerate(panels.items()):
+        title += ': largest weight {:.2f}'.format(np.abs(values).max())
         show_tiles(figure.add_subplot(grid[column]), title, normalized_kernels(values), columns=8)
     figure.text(0.02, 0.03, footnote, fontsize=9)
     return figure
@@ -353,8 +399,9 @@ def plot_training_curve(history, lecture_accuracy):
     axis = figure.subplots()
     epochs = [row['epoch'] for row in history]
     shown = [epoch for epoch in lecture_accuracy if epoch <= max(epochs[-1], 5)]
-    axis.plot(epochs, [row['test'] for row in history], 'o-', color='C0', label='test')
-    axis.plot(epochs, [row['validation'] for row in history], 's--', color='C1', markersize=4, label='validation')
+    for images, style_of_line, size in ('test', 'o-', 6), ('validation', 's--', 4):
+        label = '{}: {:.4f} after epoch {}'.format(images, history[-1][images], epochs[-1])
+        axis.plot(epochs, [row[images] for row in history], style_of_line, markersize=size, label=label)
     if shown:
         axis.plot(shown, [lecture_accuracy[epoch] for epoch in shown], 'k^:', label="the lecture's test accuracy")
     axis.set(xlabel='epochs', ylabel='accuracy (logit scale: .9, .99, .999 about equally far apart)',
@@ -402,13 +449,15 @@ def short(name, length=12):
 def plot_mistakes(dataset, probabilities, classes):
     """Up to 25 misread images, first those whose label got the lowest probability. probabilities: [n, classes]."""
     predicted = probabilities.argmax(axis=1)
-    worst = results.worst_mistakes(dataset, probabilities)[:25]
+    wrong = results.worst_mistakes(dataset, probabilities)
+    worst = wrong[:25]
     names = list(map(short, classes))
     captions = ['{}, read as {} ({:.3f})'.format(names[dataset.labels[index]], names[predicted[index]],
                                                  probabilities[index, predicted[index]]) for index in worst]
     figure = Figure(figsize=(9, 1 + 1.9 * max(1, -(-len(worst) // 5))), constrained_layout=True)
-    show_tiles(figure.subplots(), 'The worst mistakes: the label, what was read, and its probability',
-               dataset.images[worst] / 255, 5, gap=8, captions=captions)
+    title = '{} of {:,} misread. The worst: the label, what was read, and its probability'.format(
+        len(wrong), len(dataset.labels))
+    show_tiles(figure.subplots(), title, dataset.images[worst] / 255, 5, gap=8, captions=captions)
     return figure
 
 

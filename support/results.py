@@ -6,7 +6,8 @@ import tensorflow.compat.v1 as tf
 
 ZERO_SUM, UNIT_SUM = 1e-7, 1e-3  # how far a kernel's sum may be from 0, as a share of its weights, and from 1
 UNSURE = 0.9  # a digit with a lower probability; docs/own_digits.md says how often right and wrong ones are below
-Results = collections.namedtuple('Results', 'kinds initial_weights weights activations probabilities test')
+Results = collections.namedtuple('Results', 'kinds windows initial_weights weights activations probabilities test')
+Window = collections.namedtuple('Window', 'size strides first last')  # each: rows, columns
 
 
 def layers():
@@ -25,17 +26,39 @@ def kinds():
     return {name: layer.op.type for name, layer in layers().items()}
 
 
+def window(layer):
+    """The Window of a layer [n, h, w, channels]: its kernel's size and strides, and what the value in its middle sees.
+
+    That is the receptive field, from the `first` to the `last` pixel of the image, which may lie beyond the border. It
+    is found by going back from the layer, operation by operation, to the images.
+    """
+    kernels = []
+    first = last = np.array(layer.shape.as_list()[1:3]) // 2
+    op = layer.op
+    while op.inputs:
+        if 'Conv' in op.type or 'Pool' in op.type:
+            size = np.array(op.inputs[1].shape.as_list()[:2] if 'Conv' in op.type else op.get_attr('ksize')[1:3])
+            strides = np.array(op.get_attr('strides')[1:3])
+            before, after = [np.array(tensor.shape.as_list()[1:3]) for tensor in (op.inputs[0], op.outputs[0])]
+            zeros = np.maximum((after - 1) * strides + size - before, 0) // 2  # before the first pixel
+            first, last = first * strides - zeros, last * strides - zeros + size - 1
+            kernels.append((size, strides))
+        op = max(op.inputs, key=lambda tensor: tensor.shape.ndims or 0).op  # not a number that a layer is multiplied by
+    return Window(*kernels[0], first, last)
+
+
 def compute(session, config, images, logits, test):
     """Returns the Results for a Dataset of test images; images: the placeholder.
 
-    kinds: see above; initial_weights and weights {name: value}; activations {layer: [h, w, channels] or [units]} of the
-    first image; probabilities [n, classes].
+    kinds: see above; windows {layer: Window}; initial_weights and weights {name: value}; activations {layer: [h, w,
+    channels] or [units]} of the first image; probabilities [n, classes].
     """
     outputs, probabilities = layers(), tf.nn.softmax(logits)
     with tf.Session(session.sess_str, config=config) as new_session:  # in which the random numbers begin anew
         initial = new_session.run({name: variable.initial_value for name, variable in weights().items()})
     return Results(
-        kinds(), initial, session.run(weights()),
+        kinds(), {name: window(layer) for name, layer in outputs.items() if len(layer.shape) == 4},
+        initial, session.run(weights()),
         {name: value[0] for name, value in session.run(outputs, {images: test.images[:1]}).items()},
         np.concatenate([session.run(probabilities, {images: test.images[start:start + 500]})
                         for start in range(0, len(test.labels), 500)]),

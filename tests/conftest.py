@@ -38,7 +38,7 @@ lesson1, lesson2, lesson3 = map(imported, ('07_basic_filters', '07_convnet_mnist
 tf = lesson2.tf
 NAME = 'convnet_mnist'  # of a run of lesson 2, by default
 LAYERS = ['conv1', 'pool1', 'conv2', 'pool2', 'fc', 'softmax_linear']
-FIGURES = ['learned_kernels', 'activations', 'training_curve', 'confusion', 'mistakes']  # of lesson 2
+FIGURES = ['network', 'learned_kernels', 'activations', 'training_curve', 'confusion', 'mistakes']  # of lesson 2
 BOXES = {'data', 'scale', 'conv1', 'pool1', 'conv2', 'pool2', 'fc', 'dropout', 'softmax_linear', 'loss', 'train',
          'global_step', 'moving_average', 'evaluation', 'summaries', 'histograms'}  # of its graph
 

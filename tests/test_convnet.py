@@ -9,6 +9,7 @@ import scipy.stats
 
 import utils
 from conftest import lesson2, tf
+from support import figures, results
 
 VARIABLES = {  # name: of the initial values with seed 0 the first and the sum of squares; inputs; scale
     'conv1/weights': (0.021876436, 0.6671087, 25, 0.02),
@@ -116,6 +117,37 @@ def test_dropout_keeps_the_mean_and_depends_on_seed_and_step_alone():
         assert (first != other).mean() == pytest.approx(2 * 0.75 * 0.25, abs=0.01)
     assert set(np.unique(first)) == {0, np.float32(1 / 0.75)}
     assert first.mean() == pytest.approx(1, abs=0.01)
+
+
+@pytest.mark.parametrize('kernel, stride, padding, pool, pool_stride', [
+    [(5, 5), 1, 'SAME', 2, 2], [(3, 4), 2, 'SAME', 3, 2], [(4, 3), 2, 'VALID', 2, 1]])
+def test_what_a_value_sees_is_where_its_gradient_is_not_0(session, kernel, stride, padding, pool, pool_stride):
+    layer = images = tf.zeros([1, 40, 43, 1])
+    for channels in 1, 2:
+        weights = tf.ones(kernel + (channels, 2))
+        layer = tf.nn.relu(1 + tf.nn.conv2d(layer, weights, [1, stride, stride, 1], padding))  # 0 would stop it
+        layer = tf.nn.avg_pool(layer, [1, pool, pool, 1], [1, pool_stride, pool_stride, 1], 'SAME')
+    window = results.window(layer)
+    row, column = [size // 2 for size in layer.shape.as_list()[1:3]]
+    gradient, = tf.gradients(layer[0, row, column, 0], images)
+    seen = np.argwhere(session.run(gradient)[0, :, :, 0])
+    np.testing.assert_array_equal(seen.min(axis=0), window.first.clip(0))
+    np.testing.assert_array_equal(seen.max(axis=0), np.minimum(window.last, [39, 42]))
+    assert list(window.size) == [pool, pool] and list(window.strides) == [pool_stride, pool_stride]
+
+
+def test_a_changed_network_is_drawn_as_it_is(session, mnist):
+    images = tf.placeholder(tf.uint8, [None, 28, 28])
+    conv3 = lesson2.conv_relu(tf.cast(images[..., tf.newaxis], tf.float32), 6, 'conv3', lesson2.initial_weights(1))
+    logits = lesson2.fully_connected(lesson2.max_pool(conv3, 'pool3'), 10, 'scores', lesson2.initial_weights(2))
+    for layer in conv3, tf.get_default_graph().get_tensor_by_name('pool3:0'), logits:
+        tf.add_to_collection(tf.GraphKeys.ACTIVATIONS, layer)
+    session.run(tf.global_variables_initializer())
+    trained = results.compute(session, None, images, logits, utils.Dataset(mnist.test.images[:2], mnist.test.labels[:2]))
+    texts = [text.get_text() for text in figures.plot_network(trained).axes[0].texts if text.get_text()]
+    assert texts[:3] == ['5 x 5', '2 x 2\nstride 2', 'all']
+    assert texts[7:] == ['conv3', '28 x 28 x 6', '156', '5 x 5', 'pool3', '14 x 14 x 6', '0', '6 x 6',
+                         'scores', '10', '11,770', 'all']
 
 
 # ---- Training and evaluation ----

@@ -471,7 +471,7 @@ def random_network(kinds, activation, pooling, padding='SAME'):
         found, probabilities = session.run([layers, tf.nn.softmax(value)])
     test = utils.Dataset(images, probabilities.argmax(axis=1).astype(np.uint8))
     kinds = {name: layer.op.type for name, layer in layers.items()}
-    return results.Results(kinds, {}, weights, {name: each[0] for name, each in found.items()},
+    return results.Results(kinds, {}, {}, weights, {name: each[0] for name, each in found.items()},
                            probabilities, test)
 
 

@@ -175,15 +175,17 @@ def test_the_training_curve_shows_the_history_beside_the_lecture_s():
     (axes,) = figures.plot_training_curve(history, utils.LECTURE_ACCURACY).axes
     lines = {line.get_label(): list(zip(*line.get_data())) for line in axes.lines}
     assert lines.pop("the lecture's test accuracy")[:3] == [(1, .9111), (2, .9401), (3, .9494)]
-    assert lines == {name: [(row['epoch'], row[name]) for row in history] for name in ('validation', 'test')}
+    assert lines == {'{}: {} after epoch 3'.format(name, last): [(row['epoch'], row[name]) for row in history]
+                     for name, last in (('validation', '0.9300'), ('test', '0.8300'))}
     assert len(figures.plot_training_curve(history, {}).axes[0].lines) == 2  # other data
 
 
 def test_kernels_are_shown_upright_before_and_after_and_beside_the_hand_coded():
     before, after = np.random.RandomState(0).normal(size=[2, 5, 5, 1, 32])
     axes = {each.get_title(loc='left'): each for each in figures.plot_kernels('conv1', before, after).axes}
-    for title, values in (('conv1 before training', before), ('conv1 after training, in the same places', after),
+    for title, values in (('conv1 before training', before), ('conv1 after training', after),
                           ('hand-coded', kernels.filter_bank(5, 5, 1, 32))):
+        title += ': largest weight {:.2f}'.format(np.abs(values).max())
         tiles = np.asarray(axes[title].images[0].get_array())
         for number in 0, 9:  # in rows of eight, a pixel apart: the tenth is the second of the second row
             y, x = number // 8 * 6, number % 8 * 6
