@@ -10,7 +10,7 @@
     conv2           14 x 14 x 64   5 x 5 x 32 x 64  SAME, stride 1, biases, relu
     pool2            7 x  7 x 64                    the largest value of each 2 x 2
     fc                      1024   3136 x 1024      fully connected, biases, relu; dropout in training
-    softmax_linear            10   1024 x 10        biases; softmax turns the 10 logits into probabilities
+    softmax_linear            10   1024 x 10        biases; 10 logits, which are scores; softmax makes probabilities
 
 3,274,634 parameters, trained by Adam. About 99.0% of the test digits are read correctly after 1 epoch, 99.6% after 10.
 """
@@ -59,7 +59,7 @@ def fully_connected(inputs, units, name, initializer, activation=tf.identity):
 
 
 def dropout(inputs, keep_prob, seed):
-    """Sets values to 0 with probability 1 - keep_prob, and divides the others by keep_prob: works against overfitting.
+    """Zeroes values with probability 1 - keep_prob, divides others by keep_prob: against overfitting, learning by heart.
 
     tf.nn.dropout restarts its random numbers in each session. This mask depends on the seed and the step alone, so that
     training can be continued as if it had never stopped.
@@ -90,7 +90,7 @@ def conv1_weights(kind, stddev):
 
 
 def inference(images, keep_prob, seed=0, stddev=0, conv1_kind='learned', classes=10):
-    """Builds the network: images uint8 [n, 28, 28] -> logits [n, classes], log probabilities up to a constant."""
+    """Builds the network: images uint8 [n, 28, 28] -> logits [n, classes], a score for each class."""
     with tf.name_scope('scale'):
         scaled = tf.cast(images[..., tf.newaxis], tf.float32) / 255  # [n, 28, 28, 1], from 0 to 1
     conv1 = conv_relu(scaled, 32, 'conv1', conv1_weights(conv1_kind, stddev), conv1_kind == 'learned')
@@ -127,7 +127,7 @@ def training(cross_entropy, learning_rate):
         return optimizer.minimize(cross_entropy, global_step=tf.train.get_or_create_global_step())
 
 
-def moving_average(train_op, decay):
+def train_and_average(train_op, decay):
     """Returns an op that trains and then updates the exponential moving average of each weight; and the EMA object.
 
     Each training step follows a few images, so the weights wander around a good place; their average is nearer to it.
@@ -174,8 +174,8 @@ def train(flags, data, build=build_network, target=''):
         labels = tf.placeholder(tf.int32, [None], name='labels')
         keep_prob = tf.placeholder_with_default(1.0, [], name='keep_prob')  # no dropout, unless it is fed
     logits, cross_entropy, train_op = build(flags, images, labels, keep_prob, len(data.classes))
-    train_op, ema = moving_average(train_op, flags.ema_decay)
-    correct = evaluation(logits, labels)
+    train_op, ema = train_and_average(train_op, flags.ema_decay)
+    correct_count = evaluation(logits, labels)
     with tf.name_scope('summaries'):
         summaries = tf.summary.merge_all()  # of all layers, once for each epoch
         loss_summary = tf.summary.scalar('cross_entropy', cross_entropy)
@@ -203,8 +203,8 @@ def train(flags, data, build=build_network, target=''):
                     writer.add_summary(summary, step)
             row = {'epoch': epoch, 'step': step, 'loss': loss_sum / len(data.train.labels)}
             with averaged_weights(session, ema):
-                row.update(validation=accuracy(session, correct, images, labels, data.validation),
-                           test=accuracy(session, correct, images, labels, data.test))
+                row.update(validation=accuracy(session, correct_count, images, labels, data.validation),
+                           test=accuracy(session, correct_count, images, labels, data.test))
                 feed = {images: data.validation.images[:100], labels: data.validation.labels[:100]}
                 writer.add_summary(session.run(summaries, feed_dict=feed), step)
             run.save(saver, writer, row)
@@ -213,12 +213,12 @@ def train(flags, data, build=build_network, target=''):
         writer.close()
 
 
-def accuracy(session, correct, images, labels, dataset, batch_size=500):
-    """Returns the share of a dataset's images that are read correctly. correct: the tensor of `evaluation`."""
+def accuracy(session, correct_count, images, labels, dataset, batch_size=500):
+    """Returns the share of a dataset's images that are read correctly. correct_count: the tensor of `evaluation`."""
     count = 0
     for start in range(0, len(dataset.labels), batch_size):
-        count += session.run(correct, feed_dict={images: dataset.images[start:start + batch_size],
-                                                 labels: dataset.labels[start:start + batch_size]})
+        count += session.run(correct_count, feed_dict={images: dataset.images[start:start + batch_size],
+                                                       labels: dataset.labels[start:start + batch_size]})
     return count / len(dataset.labels)
 
 

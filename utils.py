@@ -76,19 +76,24 @@ def batches(dataset, batch_size, augment_pixels, seed, epoch):
 
 
 def augment(images, pixels, random):
-    """Elastic deformation, at random for each image: uint8 [n, h, w] -> uint8 [n, h, w].
+    """Bends each image in another way (elastic deformation): uint8 [n, h, w] -> uint8 [n, h, w]. docs/augmentation.png
 
-    Each pixel is displaced by (dy, dx), two sums of 4 x 4 cosine waves with random amplitudes. The longest wave, a
-    constant, shifts the image by about `pixels`; the next stretch, shear and rotate it; the shortest bend it.
+    A 7 that is shifted, stretched or bent a little is still a 7, and to the network a new one. Each pixel of the new
+    image takes the value found (dy, dx) pixels away from its own place in the old one. If each had a displacement of
+    its own, the digit would dissolve; so dy and dx change smoothly over the image, as sums of cosine waves. The
+    constant one shifts the digit by about `pixels`, half a wave stretches, shears and rotates it, shorter ones bend it.
     random: a numpy RandomState.
     """
     count, height, width = images.shape
     rows, columns = np.arange(height, dtype=np.float32), np.arange(width, dtype=np.float32)
+    # Four waves along each axis, of 0, 1, 2 and 3 half periods: [4, h] and [4, w].
     waves_y, waves_x = [np.cos(np.pi / len(axis) * np.outer(np.arange(4, dtype=np.float32), axis + 0.5))
                         for axis in (rows, columns)]
+    # For each image, and for dy and dx, 4 x 4 products of a wave down and one across, each times a random amplitude.
     scale = pixels / (1 + np.arange(4)[:, np.newaxis] + np.arange(4))  # the shorter the wave, the smaller
     amplitudes = (random.normal(size=[2, count, 4, 4]) * scale).astype(np.float32)
     dy, dx = waves_y.T @ amplitudes @ waves_x  # [h, 4] @ [2, n, 4, 4] @ [4, w] -> [2, n, h, w]
+    # The place where a value is taken from lies between pixels, so it is a mean of the four around it.
     return (bilinear_sample(images, rows[:, np.newaxis] + dy, columns + dx) + 0.5).astype(np.uint8)
 
 

@@ -143,7 +143,8 @@ def test_a_changed_network_is_drawn_as_it_is(session, mnist):
     for layer in conv3, tf.get_default_graph().get_tensor_by_name('pool3:0'), logits:
         tf.add_to_collection(tf.GraphKeys.ACTIVATIONS, layer)
     session.run(tf.global_variables_initializer())
-    trained = results.compute(session, None, images, logits, utils.Dataset(mnist.test.images[:2], mnist.test.labels[:2]))
+    test = utils.Dataset(*[array[:2] for array in mnist.test])
+    trained = results.compute(session, None, images, logits, test)
     texts = [text.get_text() for text in figures.plot_network(trained).axes[0].texts if text.get_text()]
     assert texts[:3] == ['5 x 5', '2 x 2\nstride 2', 'all']
     assert texts[7:] == ['conv3', '28 x 28 x 6', '156', '5 x 5', 'pool3', '14 x 14 x 6', '0', '6 x 6',
@@ -169,7 +170,7 @@ def test_training_steps_are_those_of_adam_and_the_averages_follow_them(session, 
     cross_entropy = lesson2.loss(lesson2.inference(images, 1.0), labels)
     variables = tf.trainable_variables()
     gradients = tf.gradients(cross_entropy, variables)
-    train_op, ema = lesson2.moving_average(lesson2.training(cross_entropy, 1e-3), decay)
+    train_op, ema = lesson2.train_and_average(lesson2.training(cross_entropy, 1e-3), decay)
     averages = [ema.average(variable) for variable in variables]
     session.run(tf.global_variables_initializer())
     before, gradient_values = session.run([variables, gradients])
