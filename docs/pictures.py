@@ -33,35 +33,35 @@ def draw_augmentation(image, pixels):
 
 
 def first_epoch(flags, dataset):
-    """Trains as lesson 2 does. Returns conv1's kernels [h, w, 1, n] after each of STEPS, and the loss in each step."""
+    """Trains as lesson 2 does. Returns {step: conv1's kernels [h, w, 1, n]}, and the loss in each step."""
     images, labels = tf.placeholder(tf.uint8, [None, 28, 28]), tf.placeholder(tf.int32, [None])
     _, loss, train_op = lesson2.build_network(flags, images, labels, flags.keep_prob)
     weights = tf.trainable_variables()[0]
     with tf.Session() as session:
         session.run(tf.global_variables_initializer())
-        kernels, losses = [session.run(weights)], []
+        kernels, losses = {0: session.run(weights)}, []
         for batch in utils.batches(dataset, flags.batch_size, flags.augment, flags.seed, epoch=1):
             losses.append(session.run([loss, train_op], {images: batch[0], labels: batch[1]})[0])
             if len(losses) in STEPS:
-                kernels.append(session.run(weights))
+                kernels[len(losses)] = session.run(weights)
     return kernels, losses
 
 
-def draw_kernels(kernels, losses, last_step):
-    """Eight kernels in a row for each of STEPS and for the last step, on one scale, and the loss below."""
-    tiles = np.concatenate([np.moveaxis(each[:, :, 0, :8], 2, 0) for each in kernels])
+def draw_kernels(kernels, losses):
+    """A row of eight kernels for each step, on one scale, and the loss below."""
+    tiles = np.concatenate([np.moveaxis(each[:, :, 0, :8], 2, 0) for each in kernels.values()])
     largest = np.abs(tiles).max()
     figure = Figure(figsize=(7, 6.4))
     axis = figure.add_axes([0.2, 0.38, 0.78, 0.57])
     figures.show_tiles(axis, "conv1's first eight kernels: white +{0:.2f}, black -{0:.2f}".format(largest),
                        0.5 + tiles / largest / 2, columns=8)
-    for row, step in enumerate(STEPS + [last_step]):
+    for row, step in enumerate(kernels):
         axis.text(-1, 6 * row + 2, '{:,} steps'.format(step), ha='right', va='center')
     axis = figure.add_axes([0.2, 0.09, 0.72, 0.24])
     axis.plot(np.arange(1, len(losses) + 1), losses)
     axis.set(xscale='log', xlabel='training step (logarithmic)', ylabel='loss', ylim=(0, None))
-    axis.set_xticks(STEPS[1:])
-    axis.set_xticklabels(STEPS[1:])
+    axis.set_xticks([1] + STEPS[1:])
+    axis.set_xticklabels([1] + STEPS[1:])
     axis.minorticks_off()
     axis.grid(alpha=0.3)
     figures.save_figure(figure, 'kernels_form.png')
@@ -74,8 +74,8 @@ def main():
     draw_augmentation(train.images[0], flags.augment)
     tf.set_random_seed(flags.seed)
     kernels, losses = first_epoch(flags, train)
-    last = tf.train.load_checkpoint(checkpoint).get_tensor('conv1/weights')
-    draw_kernels(kernels + [last], losses, saved['history'][-1]['step'])
+    kernels[saved['history'][-1]['step']] = tf.train.load_checkpoint(checkpoint).get_tensor('conv1/weights')
+    draw_kernels(kernels, losses)
 
 
 if __name__ == '__main__':

@@ -1,10 +1,11 @@
-"""Each benchmark runs, on sizes so tiny that the figures mean nothing. Those whose library is missing leave it out."""
+"""Each benchmark, and each script of docs/, runs, on sizes so tiny that most figures mean nothing."""
 import os
 import re
+import textwrap
 
 import pytest
 
-from conftest import ROOT, run_python
+from conftest import ROOT, run_python, run_script
 
 pytestmark = pytest.mark.slow
 
@@ -35,3 +36,16 @@ def test_accuracy(tmp_path, small_data):
     assert stdout.splitlines()[7].startswith('| minus default |')
     assert means[1] - means[0] == pytest.approx(means[2], abs=2e-4) and means[2] != 0
     assert len(os.listdir(str(tmp_path / 'runs' / 'graphs'))) == 4
+
+
+def test_each_number_of_the_gradient_by_hand_stands_in_try_this():
+    printed = run_script('docs/gradient_by_hand.py').stdout
+    with open(os.path.join(ROOT, 'docs', 'try_this.md')) as file:
+        assert textwrap.indent(printed, '    ') in file.read()
+
+
+def test_scripts_of_docs_that_draw(four_epochs, tmp_path):
+    run_script('docs/pictures.py', *four_epochs.flags, cwd=str(tmp_path))
+    colours = run_script('docs/colours.py', '--seeds', 1, '--steps', 2, cwd=str(tmp_path)).stdout.split()
+    assert colours[::5] == ['learned', 'random', 'hand-coded'] and all(0 < float(each) < 0.9 for each in colours[2::5])
+    assert sorted(os.listdir(str(tmp_path))) == ['augmentation.png', 'colours.png', 'kernels_form.png']

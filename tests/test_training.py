@@ -4,6 +4,7 @@ import io
 import os
 import re
 import shutil
+import textwrap
 
 import numpy as np
 import pytest
@@ -420,9 +421,23 @@ def test_the_readme_s_variable_scopes(capfd):
             session.run(tf.nn.conv2d(tf.zeros([1, 9, 9, 2]), tf.zeros([3, 3, 2, 2]), [1, 1, 1, 2], 'SAME'))
 
 
+def try_this_lines(number):
+    """Lines of Python in docs/try_this.md."""
+    with open(os.path.join(ROOT, 'docs', 'try_this.md')) as file:
+        return textwrap.dedent(re.findall('```python\n(.*?)```', file.read(), re.DOTALL)[number])
+
+
+def test_the_blank_in_conv2d_by_hand(capfd):
+    with open(os.path.join(ROOT, 'docs', 'try_this.md')) as file:
+        answer = re.search(r'`(\(padded.*?)`', file.read()).group(1)
+    for matrix, largest in ('matrix', '3.8e-07'), ('matrix[::-1, ::-1]', '7.0e+00'):
+        exec(try_this_lines(0).replace('____', answer.replace('matrix', matrix)), {})
+        assert '{:.1e}'.format(float(capfd.readouterr().out)) == largest
+
+
 def test_what_separable_conv2d_cannot_do(capfd, tmp_path, monkeypatch):
     """The lines of docs/try_this.md print what their comment says, and draw its pictures."""
-    snippet, _ = re.findall('```python\n(.*?)```', open(os.path.join(ROOT, 'docs', 'try_this.md')).read(), re.DOTALL)
+    snippet = try_this_lines(1)
     monkeypatch.chdir(tmp_path)
     names = {}
     with tf.Graph().as_default():
