@@ -32,15 +32,15 @@ def draw_augmentation(image, pixels):
     figures.save_figure(figure, 'augmentation.png')
 
 
-def first_epoch(flags, dataset):
+def first_epoch(flags, data):
     """Trains as lesson 2 does. Returns {step: conv1's kernels [h, w, 1, n]}, and the loss in each step."""
     images, labels = tf.placeholder(tf.uint8, [None, 28, 28]), tf.placeholder(tf.int32, [None])
-    _, loss, train_op = lesson2.build_network(flags, images, labels, flags.keep_prob)
+    _, loss, train_op = lesson2.build_network(flags, images, labels, flags.keep_prob, len(data.classes))
     weights = tf.trainable_variables()[0]
     with tf.Session() as session:
         session.run(tf.global_variables_initializer())
         kernels, losses = {0: session.run(weights)}, []
-        for batch in utils.batches(dataset, flags.batch_size, flags.augment, flags.seed, epoch=1):
+        for batch in utils.batches(data.train, flags.batch_size, flags.augment, flags.seed, epoch=1):
             losses.append(session.run([loss, train_op], {images: batch[0], labels: batch[1]})[0])
             if len(losses) in STEPS:
                 kernels[len(losses)] = session.run(weights)
@@ -70,10 +70,10 @@ def draw_kernels(kernels, losses):
 def main():
     flags = cli.parse_convnet_flags(__doc__)
     checkpoint, saved = runs.trained_checkpoint(flags)
-    train = utils.read_mnist(flags.data_dir).train
-    draw_augmentation(train.images[0], flags.augment)
+    data = utils.read_mnist(flags.data_dir)
+    draw_augmentation(data.train.images[0], flags.augment)
     tf.set_random_seed(flags.seed)
-    kernels, losses = first_epoch(flags, train)
+    kernels, losses = first_epoch(flags, data)
     kernels[saved['history'][-1]['step']] = tf.train.load_checkpoint(checkpoint).get_tensor('conv1/weights')
     draw_kernels(kernels, losses)
 
