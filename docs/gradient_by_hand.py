@@ -23,8 +23,7 @@ def main():
     with tf.variable_scope('', dtype=tf.float64):  # as in lesson 2's inference, but for the precision
         conv1 = lesson2.conv_relu(tf.constant(images), 32, 'conv1', lesson2.conv1_weights('learned', 0))
         conv2 = lesson2.conv_relu(lesson2.max_pool(conv1, 'pool1'), 64, 'conv2', lesson2.initial_weights(2))
-        pool2 = lesson2.max_pool(conv2, 'pool2')
-        fc = lesson2.fully_connected(pool2, 1024, 'fc', lesson2.initial_weights(3), tf.nn.relu)
+        fc = lesson2.fully_connected(lesson2.max_pool(conv2, 'pool2'), 1024, 'fc', lesson2.initial_weights(3), tf.nn.relu)
         logits = lesson2.fully_connected(fc, 10, 'softmax_linear', lesson2.initial_weights(4, scale=1.0))
     loss, weights = lesson2.loss(logits, tf.constant(labels)), tf.trainable_variables()
     steps = [('gradient descent', tf.train.GradientDescentOptimizer(1e-3).minimize(loss)),
@@ -48,10 +47,10 @@ def main():
         products = (probabilities[:, place[1]] - (labels == place[1])) * activations[:, place[0]]
         print('  (probability - 1 if right) x fc   {:.6f}   mean over the 128 digits'.format(products.mean()))
         for name, step in steps:
-            for number in range(11):
-                if number in (0, 1, 10):
-                    print('{:16}  step {:2}  loss {:.4f}'.format(name, number, session.run(loss)))
+            for number in range(1, 11):
                 session.run(step)
+                if number in (1, 10):
+                    print('{:16}  step {:2}  loss {:.4f}'.format(name, number, session.run(loss)))
             for variable, value in zip(weights, start):
                 variable.load(value, session)
 
