@@ -22,8 +22,8 @@ def main():
     images, labels = data.images[:128, :, :, np.newaxis] / 255, data.labels[:128].astype(np.int32)
     with tf.variable_scope('', dtype=tf.float64):  # as in lesson 2's inference, but for the precision
         conv1 = lesson2.conv_relu(tf.constant(images), 32, 'conv1', lesson2.conv1_weights('learned', 0))
-        conv2 = lesson2.conv_relu(lesson2.max_pool(conv1, 'pool1'), 64, 'conv2', lesson2.initial_weights(2))
-        fc = lesson2.fully_connected(lesson2.max_pool(conv2, 'pool2'), 1024, 'fc', lesson2.initial_weights(3), tf.nn.relu)
+        conv2 = lesson2.conv_relu(lesson2.max_pool(conv1, 'p1'), 64, 'conv2', lesson2.initial_weights(2))
+        fc = lesson2.fully_connected(lesson2.max_pool(conv2, 'p2'), 1024, 'fc', lesson2.initial_weights(3), tf.nn.relu)
         logits = lesson2.fully_connected(fc, 10, 'softmax_linear', lesson2.initial_weights(4, scale=1.0))
     loss, weights = lesson2.loss(logits, tf.constant(labels)), tf.trainable_variables()
     steps = [('gradient descent', tf.train.GradientDescentOptimizer(1e-3).minimize(loss)),
