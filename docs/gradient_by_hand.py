@@ -36,11 +36,11 @@ def main():
             place = np.unravel_index(np.abs(slope).argmax(), slope.shape)  # where the gradient is largest
             print('{}{}'.format(variable.op.name, [int(index) for index in place]))
             losses, changed = [], value.copy()
-            for change in -CHANGE, CHANGE:
-                changed[place] = value[place] + change
+            for sign in -1, 1:
+                changed[place] = value[place] + sign * CHANGE
                 variable.load(changed, session)
                 losses.append(session.run(loss))
-                print('  loss with the weight {:+.0e}      {:.11f}'.format(change, losses[-1]))
+                print('  loss at weight {} {:.0e}           {:.14f}'.format('- +'[sign + 1], CHANGE, losses[-1]))
             variable.load(value, session)
             print('  difference of the two / {:.0e}     {:.6f}\n  tf.gradients                      {:.6f}'.format(
                 2 * CHANGE, (losses[1] - losses[0]) / (2 * CHANGE), slope[place]))

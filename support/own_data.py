@@ -3,7 +3,7 @@
     python -m support.own_data pictures data/mine
     python 07_convnet_mnist.py --data-dir data/mine --name mine
 
-Every seventh picture of each class, in random order, is for the test.
+About every seventh picture of each class, chosen at random, is for the test.
 """
 import os
 
