@@ -231,7 +231,7 @@ def predict(flags):
                                             classes=len(saved['classes'])))
     runs.refuse_other_network(checkpoint, saved)
     averages = tf.train.ExponentialMovingAverage(0).variables_to_restore()  # only names: the decay does not matter
-    with digits.read_pictures(flags.predict, IMAGE_SIZE, saved['classes'], saved['background']) as (found, pictures), \
+    with digits.read_pictures(flags.predict, IMAGE_SIZE, saved) as (found, pictures), \
             tf.Session(config=devices.session_config(flags)) as session:
         tf.train.Saver(averages).restore(session, checkpoint)  # the average of a weight into the weight
         probability_values = session.run(probabilities, feed_dict={images: pictures})

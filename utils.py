@@ -17,10 +17,11 @@ CHIHUAHUA = os.path.join(HERE, 'data', 'chihuahua.jpg')
 MNIST_DIR = os.path.join(HERE, 'data', 'mnist')
 
 Dataset = collections.namedtuple('Dataset', 'images labels')  # uint8 [n, height, width] and uint8 [n]
-# classes: the name of each label; lecture_accuracy {epoch: the lecture's test accuracy}, empty if it is not MNIST
-Datasets = collections.namedtuple('Datasets', 'train validation test classes lecture_accuracy')
+# classes: the name of each label; are_digits: on paper, as far as is known; lecture_accuracy {epoch: the lecture's test
+# accuracy}, empty if it is not MNIST
+Datasets = collections.namedtuple('Datasets', 'train validation test classes are_digits lecture_accuracy')
 
-MNIST_LABELS = 0xba07e8ef  # CRC-32 of the 60,000
+MNIST = 0xf3639b56  # CRC-32 of the 60,000 training images
 LECTURE_ACCURACY = {1: .9111, 2: .9401, 3: .9494, 5: .9549, 10: .9692, 25: .9736, 40: .9793, 50: .9804}
 DIGITS = [str(digit) for digit in range(10)]
 
@@ -39,22 +40,22 @@ def read_mnist(directory, image_size=28):
     tutorials; of other data, a twelfth of each class at random. Raises UserError for files that are missing or damaged.
     """
     train, test = [read_images_and_labels(directory, name, image_size) for name in ('train', 'test')]
-    classes, (train, test) = named_classes(directory, train, test)
-    is_mnist = zlib.crc32(train.labels) == MNIST_LABELS
-    chosen = np.arange(len(train.labels)) < 5000 if is_mnist else random_twelfth(train.labels)
+    train, test, classes, are_named = with_classes(directory, train, test)
+    is_mnist = zlib.crc32(train.images) == MNIST
+    chosen = np.arange(len(train.labels)) < 5000 if is_mnist else random_part(train.labels, 12)
     if not chosen.any():
         raise UserError('{}: expected at least two training images of a class, found one'.format(directory))
     return Datasets(Dataset(train.images[~chosen], train.labels[~chosen]),
                     Dataset(train.images[chosen], train.labels[chosen]), test, classes,
-                    LECTURE_ACCURACY if is_mnist else {})
+                    classes == DIGITS and not are_named, LECTURE_ACCURACY if is_mnist else {})
 
 
-def random_twelfth(labels):
-    """A mask [n] of about a twelfth of the labels, at least one of each that is there twice, always the same."""
+def random_part(labels, one_in):
+    """A mask [n] of, at random, one in so many of each label [n], and at least one of a label that is there twice."""
     chosen = np.zeros(len(labels), bool)
     for label in np.unique(labels):
         places = np.random.RandomState(label).permutation(np.flatnonzero(labels == label))
-        chosen[places[:max(len(places) // 12, min(len(places) - 1, 1))]] = True
+        chosen[places[:max(len(places) // one_in, min(len(places) - 1, 1))]] = True
     return chosen
 
 
@@ -192,16 +193,17 @@ def shrunk(image, most_pixels):
 
 # ---- Files in MNIST's format ---------------------------------------------------------------------
 
-def named_classes(directory, train, test):
-    """Returns the names of the classes, and both Datasets with labels from 0 on.
+def with_classes(directory, train, test):
+    """Returns both Datasets with labels from 0 on, the names of the classes, and whether classes.txt gives them.
 
-    The names are the lines of classes.txt, or else the labels as they are in the files, which may begin with 1.
+    The names are its lines, or else the labels as they are in the files, which may begin with 1.
     """
     labels = np.concatenate([train.labels, test.labels])
     first = int(labels.min() == 1)
-    names = [str(label) for label in range(first, max(labels) + 1)]
+    names = [str(label) for label in range(first, int(labels.max()) + 1)]
     path = os.path.join(directory, 'classes.txt')
-    if os.path.exists(path):
+    are_named = os.path.isfile(path)
+    if are_named:
         with open(path, encoding='utf-8-sig', errors='replace') as file:
             lines = [''.join(filter(str.isprintable, line)).strip() for line in file if line.strip()]
         if len(lines) < len(names):
@@ -214,7 +216,8 @@ def named_classes(directory, train, test):
         missing = [name for label, name in enumerate(names, first) if label not in dataset.labels]
         if missing:
             print('warning: {}: no {} image of {}'.format(directory, part, ', '.join(missing)), file=sys.stderr)
-    return names, [Dataset(dataset.images, dataset.labels - np.uint8(first)) for dataset in (train, test)]
+    train, test = [Dataset(dataset.images, dataset.labels - np.uint8(first)) for dataset in (train, test)]
+    return train, test, names, are_named
 
 
 def read_images_and_labels(directory, part, image_size):
@@ -237,7 +240,7 @@ def find_idx(directory, part, kind):
 
     Raises UserError unless there is one, packed or not.
     """
-    pattern = r'(.*-)?{}-{}[-.]idx\d-(ubyte|int)(\.gz)?'.format('(test|t10k)' if part == 'test' else part, kind)
+    pattern = r'([^.].*-)?{}-{}[-.]idx\d-(ubyte|int)(\.gz)?'.format('(test|t10k)' if part == 'test' else part, kind)
     names = sorted(os.listdir(directory), reverse=True) if os.path.isdir(directory) else []
     found = {name.replace('.gz', '').replace('.idx', '-idx'): os.path.join(directory, name) for name in names
              if re.fullmatch(pattern, name) and os.path.isfile(os.path.join(directory, name))}
@@ -269,4 +272,8 @@ def read_idx(path, dimensions):
             path, dimensions, error.args[-1]))
     if array.size == 0:
         raise UserError('{}: expected at least one image or label, found none'.format(path))
-    return array[:, 0].astype(np.uint8) if is_qmnist else array
+    if is_qmnist:
+        array = array[:, 0]
+        if not (0 <= array.min() and array.max() <= 255):
+            raise UserError('{}: expected labels from 0 to 255, found {} to {}'.format(path, array.min(), array.max()))
+    return array.astype(np.uint8)

@@ -133,7 +133,7 @@ def bounded(kind, low, high=math.inf, exclusive=False):
 
 def run_name(text):
     """A type for add_argument: a name without characters that some system forbids in the name of a folder."""
-    if not re.fullmatch(r'[A-Za-z0-9._-]*[A-Za-z0-9_-]', text) or text == FILTERS:
+    if not re.fullmatch(r'[A-Za-z0-9._-]*[A-Za-z0-9_-]', text) or text.lower() == FILTERS:
         raise argparse.ArgumentTypeError('expected letters, digits, dots, dashes and underscores, no dot at the end, '
                                          'and not {}, which is lesson 1; found {!r}'.format(FILTERS, text))
     return text
@@ -144,7 +144,7 @@ def kernel_from_text(text):
 
     Rows may also be lines. 9, 25, 49, ... numbers in one row are a square.
     """
-    lines = re.split(r'[;\n] *\n?', text.strip(' ;\n'))
+    lines = re.split(r'[;\n] *\n?', text.replace('\r', '').strip(' ;\n'))
     if any(re.search(r'\S,\S', line) and re.search(r'[^,\s]\s+[^,\s]', line) for line in lines):  # 0,5 0,5 or -1,0 1,0
         raise argparse.ArgumentTypeError('a comma may stand between numbers, or in them: write 0.5 1.5; -1 0 1, not '
                                          '{!r}'.format(text))

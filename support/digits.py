@@ -35,16 +35,16 @@ class Piece(collections.namedtuple('Piece', 'left top right bottom borders label
 
 
 @contextlib.contextmanager
-def read_pictures(paths, size, classes=utils.DIGITS, background='dark'):
+def read_pictures(paths, size, saved={'are_digits': True}):
     """Yields Found for each picture, also for all those in folders, and all digits, uint8 [n, size, size].
 
-    classes and background: of the training images. If the classes are not the digits, a whole picture is one image.
+    saved: what a checkpoint's JSON says of the training images. If they are no digits, a whole picture is one image.
     A picture that cannot be read is named on stderr, and the others go on; exit status 2 then follows after the block.
     """
     errors = []
 
     def read(path):
-        return read_digits(path, size) if classes == utils.DIGITS else read_whole(path, size, background)
+        return read_digits(path, size) if saved['are_digits'] else read_whole(path, size, saved['background'])
 
     found = list(found_in(paths, read, errors))
     if found:
@@ -58,7 +58,7 @@ def found_in(paths, read, errors):
     for path in paths:
         try:
             if os.path.isdir(path):
-                yield from found_in(files_in(path), read, errors)
+                yield from found_in(own_data.files_in(path), read, errors)
             else:
                 yield read(path)
         except utils.UserError as error:
@@ -66,22 +66,11 @@ def found_in(paths, read, errors):
             errors.append(error)
 
 
-def files_in(folder):
-    try:
-        files = sorted(entry.path for entry in os.scandir(folder) if entry.is_file() and entry.name[0] != '.')
-    except OSError as error:
-        raise utils.UserError('{}: expected a folder of pictures; it cannot be listed ({})'.format(
-            folder, error.strerror))
-    if not files:
-        raise utils.UserError('{}: expected pictures, found none'.format(folder))
-    return files
-
-
 def read_whole(path, size, background):
     picture = utils.read_image(path, most_pixels=1e6)
     height, width = picture.shape[:2]
     image = own_data.image_of(picture, size, background)
-    return Found(path, picture, [(0, 0, width, height)], [image], [1], [], [])
+    return Found(path, (picture * 255).astype(np.uint8), [(0, 0, width, height)], [image], [1], [], [])
 
 
 def read_digits(path, size=28):

@@ -292,7 +292,9 @@ def plot_network(trained):
     x, highest = width, height
     for index, (name, values) in enumerate(trained.activations.items()):
         colour, kernel, sees = 'C{}'.format(index), 'all', 'all'
-        if name in trained.windows:
+        if values.ndim == 3:
+            kernel = sees = '?'
+        if trained.windows.get(name):
             size, strides, first, last = trained.windows[name]
             kernel, sees = results.shape_text(size), results.shape_text(last - first + 1)
             kernel += '\nstride {}'.format(strides[0]) if strides[0] > 1 else ''
@@ -423,12 +425,12 @@ def plot_confusion(labels, predicted, classes):
     counts = np.zeros([len(classes), len(classes)], int)
     np.add.at(counts, (labels, predicted), 1)
     mistakes = counts * (1 - np.eye(len(classes), dtype=int))
-    side = max(7, 0.35 * len(classes))  # inches
+    side = min(max(7, 0.35 * len(classes)), 20)  # inches
     figure = Figure(figsize=(side, side - 0.4))
     axis = figure.subplots()
     axis.imshow(mistakes, cmap='Greys', vmax=max(2 * mistakes.max(), 1))  # at most half dark: the numbers stay readable
     for (y, x), count in np.ndenumerate(counts):
-        if count:
+        if count and len(classes) <= 60:  # there is no room for more numbers
             axis.text(x, y, count, ha='center', va='center',
                       fontsize=9 if x == y else 12, color='0.5' if x == y else 'k')
     axis.set(xticks=range(len(classes)), yticks=range(len(classes)), xlabel='read as', ylabel='label',
@@ -443,7 +445,7 @@ def plot_confusion(labels, predicted, classes):
 def short(name, length=12):
     """A name from outside, for a figure: in one line, its end cut off, and no formula."""
     name = script.printable(name)
-    return (name if len(name) <= length else name[:length - 2] + '...').replace('$', r'\$')
+    return (name if len(name) <= length else name[:length - 3] + '...').replace('$', r'\$')
 
 
 def plot_mistakes(dataset, probabilities, classes):

@@ -3,7 +3,7 @@
     python -m support.own_data pictures data/mine
     python 07_convnet_mnist.py --data-dir data/mine --name mine
 
-About every seventh picture of each class, chosen at random, is for the test.
+Of each class, a seventh of the pictures, at random, is for the test.
 """
 import os
 
@@ -29,21 +29,38 @@ def image_of(picture, size, wanted=None):
 
 def background(images):
     """'dark' or 'light', if the borders of nearly all images [n, h, w] are that, or else None."""
-    borders = np.concatenate([images[:1000, [0, -1]].reshape([-1, 2 * images.shape[2]]),
-                              images[:1000, :, [0, -1]].reshape([-1, 2 * images.shape[1]])], axis=1)
+    some = images[::len(images) // 1000 + 1]
+    borders = np.concatenate([some[:, 0], some[:, -1], some[:, :, 0], some[:, :, -1]], axis=1)
     light = (np.median(borders, axis=1) > 127).mean()
     return 'light' if light > 0.9 else 'dark' if light < 0.1 else None
 
 
-def read_classes(folder):
-    """Returns the names of the classes, and uint8 images [n, SIZE, SIZE] and labels [n] of all pictures.
+def listed(folder):
+    try:
+        return sorted((entry for entry in os.scandir(folder) if entry.name[0] != '.'), key=lambda entry: entry.name)
+    except OSError as error:
+        raise utils.UserError('{}: expected a folder of pictures; it cannot be listed ({})'.format(
+            folder, error.strerror))
 
-    Files that cannot be read are named on stderr. Raises UserError unless there are 2 to 256 classes with pictures.
+
+def files_in(folder):
+    """The paths of the files in a folder, hidden ones left out. Raises UserError if there is none."""
+    files = [entry.path for entry in listed(folder) if entry.is_file()]
+    if not files:
+        raise utils.UserError('{}: expected pictures, found none'.format(folder))
+    return files
+
+
+def read_classes(folder):
+    """Returns the names of the classes, and uint8 images [n, SIZE, SIZE] and labels [n] of all pictures, in random order.
+
+    Files that cannot be read are named on stderr. Raises UserError unless there are 2 to 256 classes.
     """
-    inside = os.listdir(folder) if os.path.isdir(folder) else []
-    names = sorted(name for name in inside if os.path.isdir(os.path.join(folder, name)))
-    files = [(label, os.path.join(folder, name, file)) for label, name in enumerate(names)
-             for file in sorted(os.listdir(os.path.join(folder, name)))]
+    names = [entry.name for entry in listed(folder) if entry.is_dir()]
+    if not 2 <= len(names) <= 256 or not all(map(str.isprintable, names)):
+        raise utils.UserError('{}: expected 2 to 256 folders of pictures, one for each class, with names that can be '
+                              'printed; found {}'.format(folder, len(names)))
+    files = [(label, path) for label, name in enumerate(names) for path in files_in(os.path.join(folder, name))]
     images, labels = [], []
     for label, path in tqdm(files, 'pictures', disable=None):
         try:
@@ -51,30 +68,34 @@ def read_classes(folder):
             labels.append(label)
         except utils.UserError as error:
             script.print_error('left out: {}'.format(error))
-    if not 2 <= len(set(labels)) == len(names) <= 256:
-        raise utils.UserError('{}: expected a folder of pictures for each of 2 to 256 classes, found {}'.format(
-            folder, len(set(labels))))
-    return names, np.array(images), np.uint8(labels)
+    few = [name for label, name in enumerate(names) if labels.count(label) < 3]
+    if few:
+        raise utils.UserError('{}: expected at least 3 pictures of each class, found fewer of {}'.format(
+            folder, ', '.join(few)))
+    order = np.random.RandomState(0).permutation(len(labels))
+    return names, np.array(images)[order], np.uint8(labels)[order]
 
 
 def main(arguments=None):
     parser = cli.ArgumentParser(__doc__)
     parser.add_argument('pictures', help='a folder that has a folder of pictures for each class')
-    parser.add_argument('dataset', help='the folder to write, for --data-dir')
+    parser.add_argument('dataset', help='a new folder, for --data-dir')
     flags = parser.parse_args(arguments)
-    names, images, labels = read_classes(flags.pictures)
-    order = np.random.RandomState(0).permutation(len(labels))
-    order = order[np.argsort(labels[order], kind='mergesort')]  # at random within each class
     outputs.make([flags.dataset])
+    if os.listdir(flags.dataset):
+        raise utils.UserError('{}: expected a new or an empty folder, found files in it'.format(flags.dataset))
+    names, images, labels = read_classes(flags.pictures)
     outputs.write_whole(os.path.join(flags.dataset, 'classes.txt'), '\n'.join(names).encode())
-    for part, chosen in ('t10k', order[::7]), ('train', np.delete(order, np.s_[::7])):
+    test = utils.random_part(labels, 7)
+    for part, chosen in ('train', ~test), ('t10k', test):
         for kind, array in ('images-idx3', images[chosen]), ('labels-idx1', labels[chosen]):
             header = bytes([0, 0, 8, array.ndim]) + np.array(array.shape, '>u4').tobytes()
             outputs.write_whole(os.path.join(flags.dataset, '{}-{}-ubyte'.format(part, kind)), header + array.tobytes())
     print('{} pictures of {}'.format(len(labels), ', '.join(names)))
-    print('Try next     python 07_convnet_mnist.py --data-dir {0} --name mine'.format(flags.dataset))
+    print('Try next     python 07_convnet_mnist.py --data-dir {} --name mine'.format(script.quoted(flags.dataset)))
 
 
 if __name__ == '__main__':
+    script.prepare_streams()
     with script.errors_in_one_line():
         main()

@@ -30,21 +30,25 @@ def window(layer):
     """The Window of a layer [n, h, w, channels]: its kernel's size and strides, and what the value in its middle sees.
 
     That is the receptive field, from the `first` to the `last` pixel of the image, which may lie beyond the border. It
-    is found by going back from the layer, operation by operation, to the images.
+    is found by going back from the layer, operation by operation, to the images. None if one of them is not understood.
     """
     kernels = []
     first = last = np.array(layer.shape.as_list()[1:3]) // 2
     op = layer.op
     while op.inputs:
-        if 'Conv' in op.type or 'Pool' in op.type:
-            size = np.array(op.inputs[1].shape.as_list()[:2] if 'Conv' in op.type else op.get_attr('ksize')[1:3])
+        source = max(op.inputs, key=lambda tensor: tensor.shape.ndims or 0)  # not a number that a layer is multiplied by
+        before, after = [np.array(tensor.shape.as_list()[1:3]) for tensor in (source, op.outputs[0])]
+        is_conv = op.type in ('Conv2D', 'DepthwiseConv2dNative') and set(op.get_attr('dilations')) == {1}
+        if is_conv or op.type in ('MaxPool', 'AvgPool'):
+            size = np.array(op.inputs[1].shape.as_list()[:2] if is_conv else op.get_attr('ksize')[1:3])
             strides = np.array(op.get_attr('strides')[1:3])
-            before, after = [np.array(tensor.shape.as_list()[1:3]) for tensor in (op.inputs[0], op.outputs[0])]
             zeros = np.maximum((after - 1) * strides + size - before, 0) // 2  # before the first pixel
             first, last = first * strides - zeros, last * strides - zeros + size - 1
             kernels.append((size, strides))
-        op = max(op.inputs, key=lambda tensor: tensor.shape.ndims or 0).op  # not a number that a layer is multiplied by
-    return Window(*kernels[0], first, last)
+        elif list(before) != list(after) or sum(tensor.shape.ndims == 4 for tensor in op.inputs) > 1:
+            return None  # another kind of convolution or pooling, or a sum of layers
+        op = source.op
+    return Window(*kernels[0], first, last) if kernels else None
 
 
 def compute(session, config, images, logits, test):

@@ -85,7 +85,8 @@ class Run:
         self.checkpoint = saver.save(self._session, prefix, row['step'])
         writer.flush()  # before the checkpoint counts, which it does as soon as its JSON is there
         state = {'settings': self._settings, 'network': network(), 'history': self.history + [row],
-                 'classes': self.data.classes, 'background': own_data.background(self.data.train.images)}
+                 'classes': self.data.classes, 'are_digits': self.data.are_digits,
+                 'background': own_data.background(self.data.train.images)}
         outputs.write_whole(self.checkpoint + '.json', json.dumps(state, indent=1, sort_keys=True).encode())
         self.history.append(row)
         checkpoints.remove_older(self.folders.checkpoints)
@@ -136,4 +137,4 @@ def trained_checkpoint(flags):
     path, saved = checkpoints.newest_intact(folder)
     if path is None:
         raise utils.UserError('{}: expected a checkpoint, found none; train first, without --predict'.format(folder))
-    return path, dict({'classes': utils.DIGITS, 'background': 'dark'}, **saved)  # an earlier version did not save them
+    return path, dict({'classes': utils.DIGITS, 'are_digits': True}, **saved)  # an earlier version did not save them

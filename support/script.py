@@ -3,6 +3,8 @@ import contextlib
 import errno
 import os
 import re
+import shlex
+import subprocess
 import sys
 import tempfile
 
@@ -13,10 +15,7 @@ def start(module_name):
     """Loads TensorFlow quietly. To be called with __name__; does nothing in a lesson that is imported."""
     if module_name != '__main__':
         return
-    for stream in sys.stdout, sys.stderr:
-        if hasattr(stream, 'reconfigure'):
-            stream.reconfigure(errors='backslashreplace')  # for names that the terminal cannot show
-            stream.write, stream.flush = while_open(stream.write), while_open(stream.flush)
+    prepare_streams()
     if 'IPython' not in sys.modules:
         os.environ.pop('MPLBACKEND', None)  # that of a notebook would end a script while TensorFlow loads
     if has_nvidia_gpu():  # is to give the same numbers in each run, which TensorFlow must know before it loads
@@ -26,6 +25,13 @@ def start(module_name):
         import tensorflow.compat.v1 as tf
         tf.logging.set_verbosity(tf.logging.ERROR)  # in a lesson on TensorFlow 1.x, deprecation warnings are no news
         tf.config.experimental.list_physical_devices()  # what it says of devices, it says now
+
+
+def prepare_streams():
+    for stream in sys.stdout, sys.stderr:
+        if hasattr(stream, 'reconfigure'):
+            stream.reconfigure(errors='backslashreplace')  # for names that the terminal cannot show
+            stream.write, stream.flush = while_open(stream.write), while_open(stream.flush)
 
 
 def while_open(method):
@@ -103,3 +109,9 @@ def printable(text):
     """The text in one line, for a terminal or a figure: what cannot be shown is escaped."""
     text = text.encode('utf-8', 'backslashreplace').decode()
     return ''.join(each if each.isprintable() else each.encode('unicode_escape').decode() for each in text)
+
+
+def quoted(path):
+    """A path from outside for a command that is shown, as the shell of this system wants it."""
+    path = printable(path)
+    return subprocess.list2cmdline([path]) if os.name == 'nt' else shlex.quote(path)

@@ -1,7 +1,6 @@
 """What the lessons print."""
 import itertools
 import os
-import shlex
 
 import numpy as np
 import tensorflow.compat.v1 as tf
@@ -110,7 +109,7 @@ def print_filters(folders, page, path, picture_shape, matrices, tensors, example
     print_kernels(matrices, tensors)
     print_output_sizes(example, matrices[example].shape, picture_shape[:2])
     print('\nFigures      {}\nPage         open {} in a browser\nTensorBoard  tensorboard --logdir {}'.format(
-        relative(folders.figures), relative(page), shlex.quote(relative(folders.graphs))))
+        relative(folders.figures), relative(page), script.quoted(relative(folders.graphs))))
     print('Try next     ' + (
         'learn the kernels: python 07_convnet_mnist.py --epochs 1' if example == 'custom' else
         'a kernel of your own: python 07_basic_filters.py --custom-kernel "0 1 0; 1 -4 1; 0 1 0"'), flush=True)
@@ -154,16 +153,16 @@ def print_results(run, flags, page):
     print('\nFigures      {}'.format(relative(run.folders.figures)))
     if page:
         print('Page         open {} in a browser'.format(relative(page)))
-    needed = ''.join(' {} {}'.format(flag, shlex.quote(script.printable(value))) for flag, value, default in (
+    needed = ''.join(' {} {}'.format(flag, script.quoted(value)) for flag, value, default in (
         ('--name', flags.name, 'convnet_mnist'), ('--output-dir', flags.output_dir, utils.HERE)) if value != default)
     print('Checkpoint   {}\nTensorBoard  tensorboard --logdir {}'.format(
-        relative(run.checkpoint), shlex.quote(relative(run.folders.graphs))))
+        relative(run.checkpoint), script.quoted(relative(run.folders.graphs))))
     steps = run.history[-1]['step']
     if steps < 300:
         print('Learns more  {} training steps are few; a larger --epochs gives more, in a new run also a smaller '
               '--batch-size'.format(steps))
     print('Try next     {}: python 07_convnet_mnist.py{} --predict {}'.format(
-        *('draw a digit, save it as digit.png', needed, 'digit.png') if run.data.classes == utils.DIGITS else
+        *('draw a digit, save it as digit.png', needed, 'digit.png') if run.data.are_digits else
         ('let it read a picture of yours', needed, 'picture.png')), flush=True)
 
 

@@ -122,7 +122,7 @@ def test_dropout_keeps_the_mean_and_depends_on_seed_and_step_alone():
 @pytest.mark.parametrize('kernel, stride, padding, pool, pool_stride', [
     [(5, 5), 1, 'SAME', 2, 2], [(3, 4), 2, 'SAME', 3, 2], [(4, 3), 2, 'VALID', 2, 1]])
 def test_what_a_value_sees_is_where_its_gradient_is_not_0(session, kernel, stride, padding, pool, pool_stride):
-    layer = images = tf.zeros([1, 40, 43, 1])
+    layer = images = tf.constant(0.0, shape=[1, 40, 43, 1])
     for channels in 1, 2:
         weights = tf.ones(kernel + (channels, 2))
         layer = tf.nn.relu(1 + tf.nn.conv2d(layer, weights, [1, stride, stride, 1], padding))  # 0 would stop it
@@ -134,6 +134,14 @@ def test_what_a_value_sees_is_where_its_gradient_is_not_0(session, kernel, strid
     np.testing.assert_array_equal(seen.min(axis=0), window.first.clip(0))
     np.testing.assert_array_equal(seen.max(axis=0), np.minimum(window.last, [39, 42]))
     assert list(window.size) == [pool, pool] and list(window.strides) == [pool_stride, pool_stride]
+
+
+@pytest.mark.parametrize('change', [
+    lambda layer: layer + tf.nn.max_pool(layer, [1, 3, 3, 1], [1, 1, 1, 1], 'SAME'),
+    lambda layer: tf.nn.conv2d(layer, np.ones([3, 3, 1, 1], np.float32), [1] * 4, 'SAME', dilations=[1, 2, 2, 1]),
+    lambda layer: tf.reduce_mean(layer, axis=[1, 2], keepdims=True), tf.nn.relu])
+def test_what_a_value_sees_is_not_told_of_other_operations(change):
+    assert results.window(change(tf.zeros([1, 28, 28, 1]))) is None
 
 
 def test_a_changed_network_is_drawn_as_it_is(session, mnist):

@@ -125,12 +125,13 @@ def test_of_other_data_a_random_twelfth_of_each_class_is_for_validation(tmp_path
     both = np.concatenate([data.train.images[:, 0, 0], data.validation.images[:, 0, 0]])
     assert sorted(both) == list(range(185)) and not np.array_equal(np.diff(data.validation.images[:10, 0, 0]), [1] * 9)
     assert_equal_datasets(data, utils.read_mnist(str(tmp_path)))
-    assert mnist.lecture_accuracy[1] == .9111 and mnist.classes == list('0123456789')
+    assert mnist.lecture_accuracy[1] == .9111 and mnist.classes == list('0123456789') and mnist.are_digits
 
 
 def test_the_number_and_the_names_of_classes_are_the_data_s(tmp_path, capsys):
-    folder = write_dataset(tmp_path, np.arange(24) % 12)
-    assert utils.read_mnist(folder).classes == [str(label) for label in range(12)]
+    for count in 256, 12:
+        folder = write_dataset(tmp_path, np.arange(2 * count) % count)
+        assert utils.read_mnist(folder).classes == [str(label) for label in range(count)]
     (tmp_path / 'classes.txt').write_text('\n'.join('abcdefghijklm') + '\n')
     assert utils.read_mnist(folder).classes == list('abcdefghijklm')
     assert capsys.readouterr().err.splitlines() == [
@@ -165,6 +166,9 @@ def test_qmnist_s_labels_are_numbers_of_32_bits_in_eight_columns(tmp_path):
         header = b'\0\0\x0c\2' + np.array(table.shape, '>u4').tobytes()
         (tmp_path / 'qmnist-{}-labels-idx2-int'.format(part)).write_bytes(header + table.tobytes())
     assert utils.read_mnist(str(tmp_path)).test.labels.tolist() == table[:, 0].tolist()
+    (tmp_path / 'qmnist-test-labels-idx2-int').write_bytes(header + (table + 250).astype('>i4').tobytes())
+    with pytest.raises(utils.UserError, match='expected labels from 0 to 255, found 250 to 259'):
+        utils.read_mnist(str(tmp_path))
 
 
 def test_kaggle_s_mnist_has_folders_of_the_files_names(tmp_path):

@@ -51,7 +51,8 @@ def test_a_folder_of_pictures_becomes_a_dataset(shapes):
     assert [re.search(r'left out: .*(broken.jpg|notes.txt)', line).group(1)
             for line in result.stderr.splitlines() if 'error' in line] == ['broken.jpg', 'notes.txt']
     data = utils.read_mnist(str(folder / 'mine'))
-    assert data.classes == CLASSES and [len(each.labels) for each in data[:3]] == [142, 12, 26]
+    assert data.classes == CLASSES and not data.are_digits
+    assert [np.bincount(each.labels).tolist() for each in data[:3]] == [[48] * 3, [4] * 3, [8] * 3]
     expected = [own_data.image_of(utils.read_image(str(path)), 28) for path in sorted((folder / 'pictures').glob('*/*.png'))]
     images = np.concatenate([each.images for each in data[:3]])
     assert sorted(image.tobytes() for image in images) == sorted(image.tobytes() for image in expected)
@@ -74,12 +75,25 @@ def test_the_network_learns_the_classes_and_reads_them_in_pictures(convnet, shap
     assert len(read) == 12 and sum(map(str.__eq__, read, names)) >= 10
 
 
-@pytest.mark.parametrize('make', [lambda folder: None, lambda folder: (folder / 'cat').mkdir(parents=True)])
-def test_no_classes(tmp_path, make):
-    make(tmp_path / 'pictures')
-    with pytest.raises(utils.UserError, match='a folder of pictures for each of 2 to 256 classes, found 0'):
+@pytest.mark.parametrize('classes, message', [
+    ([], 'it cannot be listed'), (['cat'], 'expected 2 to 256 folders of pictures.*found 1'),
+    (['cat', 'dog', '.hidden'], 'dog: expected pictures, found none')])
+def test_folders_that_cannot_become_a_dataset(tmp_path, classes, message):
+    for name in classes:
+        (tmp_path / 'pictures' / name).mkdir(parents=True)
+        if name == 'cat':
+            (tmp_path / 'pictures' / name / 'a.png').write_text('')
+    with pytest.raises(utils.UserError, match=message):
         own_data.main([str(tmp_path / 'pictures'), str(tmp_path / 'mine')])
-    assert not (tmp_path / 'mine').exists()
+    with pytest.raises(utils.UserError, match='expected a new or an empty folder'):  # it would hide MNIST's files
+        own_data.main([str(tmp_path / 'pictures'), utils.MNIST_DIR])
+
+
+def test_the_background_is_that_of_nearly_all_images():
+    images = np.zeros([3000, 28, 28], np.uint8)
+    assert own_data.background(images) == 'dark' and own_data.background(255 - images) == 'light'
+    images[:1500] = 255  # sorted by class
+    assert own_data.background(images) is None
 
 
 # ---- The network, taken elsewhere ----

@@ -5,7 +5,6 @@ import io
 import json
 import os
 import pathlib
-import shlex
 
 import numpy as np
 from PIL import Image
@@ -34,7 +33,7 @@ def write_filters_page(folder, flags, picture, matrices, pixel):
     image.thumbnail((PICTURE_SIDE, PICTURE_SIDE))
     outputs.write_whole(path, render(FILTERS_PAGE, {
         'image': data_url(image), 'imageSize': picture.shape[:2], 'side': PICTURE_SIDE,
-        'image_name': '' if flags.image == utils.CHIHUAHUA else shlex.quote(script.printable(flags.image)),
+        'image_name': '' if flags.image == utils.CHIHUAHUA else script.quoted(flags.image),
         'place': [(index + 0.5) / size for index, size in zip(pixel, picture.shape)],  # from 0 to 1
         'kernels': {name: [[float(str(value)) for value in row] for row in matrix]  # the shortest decimals
                     for name, matrix in matrices.items()},
