@@ -64,6 +64,8 @@ def choose(page, name, value):
     element = page.find_element(By.ID, name)
     if name == 'stride':
         replace(page, element, value)
+    elif name == 'kernels':
+        element.find_element(By.CSS_SELECTOR, '[value="{}"]'.format(value)).click()
     else:
         Select(element).select_by_visible_text(value)
 
@@ -302,7 +304,7 @@ def test_enter_fixes_the_pixel_and_a_click_or_escape_releases_it(page):
     ActionChains(page).move_to_element_with_offset(canvas, 20, 20).perform()
     assert chosen_pixel(page) == [place[0], place[1] + 9] and is_kept(page)
     for release in [lambda: canvas.send_keys(Keys.ENTER), lambda: ActionChains(page).click(canvas).perform(),
-                    lambda: page.find_element(By.ID, 'kernels').send_keys(Keys.ESCAPE)]:
+                    lambda: page.find_element(By.ID, 'rows').send_keys(Keys.ESCAPE)]:
         page.execute_script('keep(true)')
         assert is_kept(page)
         release()
@@ -434,7 +436,7 @@ def test_play_comes_to_its_end_in_seconds_and_the_mouse_does_not_disturb_it(page
 def test_what_lies_around_the_patch_and_the_output_is_enlarged(page):
     """15 x 15 pixels, framed where the kernel lies; transparent beyond the border, and where no output is yet."""
     choose(page, 'kernels', 'blur')
-    page.execute_script('choosePixel(30, 85); filled = 1; slide(1)')
+    page.execute_script('at("play").click(); play(false); choosePixel(30, 85); slide(1)')
     row, column = chosen_pixel(page)
     found = {name: np.array(page.execute_script('''const canvas = at(arguments[0]);
         return Array.from(canvas.getContext('2d').getImageData(0, 0, 15, 15).data)''', name)).reshape(15, 15, 4)
@@ -549,7 +551,7 @@ def test_a_picture_of_one_s_own(page, tmp_path):
         Image.new('RGB', size).save(path)
         page.find_element(By.ID, 'file').send_keys(path)
         WebDriverWait(page, 20).until(lambda _: '{1} by {0}'.format(*size) in text(page, 'pictureSize'))
-        assert page.find_element(By.ID, 'picture').size['height'] <= page.execute_script('return innerHeight') / 2 + 1
+        assert page.execute_script('return at("total").getBoundingClientRect().bottom + scrollY <= innerHeight')
 
 
 @pytest.mark.parametrize('name', list(pages.SCRIPTS))

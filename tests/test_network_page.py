@@ -104,7 +104,7 @@ def test_a_unit_names_what_has_the_largest_effects(page, name, inputs):
         return [Array.from(network[arguments[0]].array), Array.from(weights.filter((_, i) => i % biases.length === 3))]
         ''', inputs, name)
     effects = np.array(values) * weights
-    shown = page.execute_script("return [...document.querySelectorAll('.effects td:last-child')].map(cell => "
+    shown = page.execute_script("return [...document.querySelectorAll('.largest td:last-child')].map(cell => "
                                 "Number(cell.textContent))")
     largest = np.abs(effects).argsort()[::-1][:8]
     np.testing.assert_allclose(shown, effects[largest], atol=6e-5)
@@ -214,7 +214,7 @@ def test_the_arithmetic_of_conv1_adds_up(page):
     assert shown == max(result, 0) == value_at(page, 'conv1', 8, 12, 7)
 
 
-def test_conv2_names_the_channels_with_the_largest_effect_up_or_down(page):
+def test_conv2_has_a_bar_for_each_channel_and_shows_the_products_of_the_one_that_is_pressed(page):
     pool1, weights = page.execute_script('return [Array.from(network.pool1.array), Array.from(layers.conv2.weights)]')
     patch = np.reshape(pool1, [14, 14, 32])[4:9, 5:10]  # under the kernel's centre at row 6, column 7
     effects = (patch[..., np.newaxis] * np.reshape(weights, [5, 5, 32, 64])).sum(axis=(0, 1))  # [in, out]
@@ -226,12 +226,17 @@ def test_conv2_names_the_channels_with_the_largest_effect_up_or_down(page):
         assert total == pytest.approx(effects[:, channel].sum(), abs=6e-5)
         assert total + bias == pytest.approx(result, abs=2e-4)
         assert shown == max(result, 0) == value_at(page, 'conv2', 6, 7, int(channel))
-        first, *others = np.abs(effects[:, channel]).argsort()[::-1][:4]
-        assert '\nchannel {} sum {:.6f}\n'.format(first, effects[first, channel]) in text(page, 'arithmetic')
-        next_ones = ', '.join('{} ({:.4f})'.format(each, effects[each, channel]) for each in others)
-        assert text(page, 'arithmetic').endswith("over pool1's 32 channels; largest effects, up or down: channel {} "
-                                                 '(framed), {}.'.format(first, next_ones))
-        np.testing.assert_allclose(numbers(page, 'patch'), patch[:, :, first].ravel(), atol=6e-5)
+        bars = page.find_elements(By.CSS_SELECTOR, '#numbers [data-from]')
+        assert [bar.get_attribute('aria-label') for bar in bars] == [
+            'channel {}, sum {:.4f}'.format(*each) for each in enumerate(effects[:, channel])]
+        first, second = np.abs(effects[:, channel]).argsort()[::-1][:2]
+        for each in first, second:
+            assert 'sum {:.6f}'.format(effects[each, channel]) in text(page, 'numbers')
+            np.testing.assert_allclose(numbers(page, 'patch'), patch[:, :, each].ravel(), atol=6e-5)
+            assert frames(page)['pool1'][:2] == [each // 6 * 17 + 4, each % 6 * 17 + 5]
+            bars[second].send_keys(Keys.ENTER)
+            assert page.switch_to.active_element.get_attribute('aria-pressed') == 'true'
+            bars = page.find_elements(By.CSS_SELECTOR, '#numbers [data-from]')
 
 
 def test_pooling_shows_the_largest_of_four_and_keys_move(page):
@@ -251,8 +256,8 @@ def test_pointing_in_a_narrow_window_touching_and_choosing(page, network, mnist)
     page.set_window_size(500, 900)
     canvas = page.find_element(By.ID, 'pool1')
     page.execute_script('arguments[0].scrollIntoView()', canvas)
-    touch(page, canvas, [((2 * 17 + 4.5) / (8 * 17), (17 + 3.5) / (4 * 17))])
-    assert re.match('pool1, channel 10, row [34], column [45]\n', text(page, 'arithmetic'))
+    touch(page, canvas, [((2 * 17 + 4.5) / (6 * 17), (17 + 3.5) / (6 * 17))])
+    assert re.match('pool1, channel 8, row [34], column [45]\n', text(page, 'arithmetic'))
     drawing = page.find_element(By.ID, 'drawing')
     page.execute_script('clear(); arguments[0].scrollIntoView()', drawing)
     touch(page, drawing, [(.2, .2), (.5, .2), (.8, .2), (.6, .5), (.4, .9)])

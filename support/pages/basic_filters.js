@@ -1,10 +1,12 @@
 const GREY = [0.2989, 0.587, 0.114];  // tf.image.rgb_to_grayscale's weights
 
-let picture;  // {name, reduced, rgb, sums, grey}: its name for the command line, values from 0 to 1 as in lesson 1
+let picture;  // {name, reduced, small, rgb, sums, grey}: its name in the command, values from 0 to 1 as in lesson 1
 let drawn;    // what of it the canvas shows
 let matrix;   // the kernel's rows
+let kernelName;
 let own;      // the visitor's own kernel, which stays when another one is looked at
 let output;   // what conv2d makes of the picture
+let computed = {};  // {kernel, input, stride, padding}: what the output is of
 let pixel;    // {row, column}: the output pixel that is explained
 let centre;   // {row, column} of the picture, under the kernel's centre, which a change of stride or padding keeps
 let centreBefore;  // the kernel slid
@@ -22,10 +24,11 @@ function settings() {
 }
 
 // A kernel on the channel diagonal does to each channel what it does to grey. Each weight adds its share
-// of the picture, shifted, to all sums.
-function ofEachChannel({height, width, channels, array}, kernel, stride, padding) {
+// of the picture, shifted, to all sums; they begin at 0, or with those of another kernel.
+function ofEachChannel({height, width, channels, array}, kernel, stride, padding, before) {
   const [h, w] = [kernel.length, kernel[0].length], left = patchStart(0, width, w, stride, padding);
-  const output = values(outputSize(height, h, stride, padding), outputSize(width, w, stride, padding), channels);
+  const output = before ??
+    values(outputSize(height, h, stride, padding), outputSize(width, w, stride, padding), channels);
   const sums = output.array, step = stride * channels;
   for (let row = 0; row < output.height; row++) {
     const top = patchStart(row, height, h, stride, padding);
@@ -58,7 +61,7 @@ function update() {
     `A stride is a whole number from 1 to 1000; ${stride} is used.`;
   if (at('play').ariaPressed === 'true') centre = centreBefore;
   play(false);
-  output = ofEachChannel(wrong ? picture.sums : input, kernel, stride, padding);
+  compute({kernel, input: wrong ? picture.sums : input, stride, padding});
   at('wrong').disabled = input.channels === 1;
   const sum = sumOf(kernel), isZeroSum = sumsToZero(kernel.flat());
   at('words').textContent = words(kernel, wrong ? 3 * sum : sum, isZeroSum, wrong);
@@ -77,6 +80,16 @@ function update() {
   showAll();
   showCode();
   chooseCentre(centre.row, centre.column);
+}
+
+// Of a kernel that differs from the last one in a few weights, only these are computed.
+function compute(next) {
+  const isLike = ['input', 'stride', 'padding'].every(each => next[each] === computed[each]) &&
+    next.kernel.length === computed.kernel.length && next.kernel[0].length === computed.kernel[0].length;
+  const change = !isLike ? next.kernel :
+    next.kernel.map((row, y) => row.map((weight, x) => weight - computed.kernel[y][x]));
+  output = ofEachChannel(next.input, change, next.stride, next.padding, isLike ? output : undefined);
+  computed = next;
 }
 
 const sumsToZero = weights => Math.abs(sumOf(weights)) <= data.zeroSum * sumOf(weights.map(Math.abs));
@@ -126,6 +139,8 @@ function choosePixel(row, column) {
   at('total').textContent = !rgb ? `The output pixel is ${sums[0]}.` :
     wrong ? `Red, green and blue become ${sums.join(' + ')} = ${sumOf(parts.map(part => part.sum)).toFixed(6)}.` :
       `Red becomes ${sums[0]}, green ${sums[1]}, blue ${sums[2]}.`;
+  at('lines').innerHTML = linesBetween(frameOf('picture'), frameOf('result')) +
+    linesBetween(frameOf('pictureNear'), frameOf('resultNear'));
   showGuide();
 }
 
@@ -147,10 +162,9 @@ function showCode() {
   const channels = !rgb ? '' : wrong ? ' * np.ones([3, 3], np.float32)' : ' * np.eye(3, dtype=np.float32)';
   at('line').textContent = `tf.nn.conv2d(images, np.float32([${rows}])[:, :, np.newaxis, np.newaxis]${channels}, ` +
     `strides=[1, ${stride}, ${stride}, 1], padding='${padding}')`;
-  const name = at('kernels').value;
-  const known = name in data.kernels && name !== 'custom' && !at('flip').checked;
+  const known = kernelName in data.kernels && kernelName !== 'custom' && !at('flip').checked;
   at('command').textContent = 'python 07_basic_filters.py' + (picture.name ? ` --image ${picture.name}` : '') +
-    (known ? ` --kernels ${name}` : ` --custom-kernel "${kernel.map(row => row.join(' ')).join('; ')}"`) +
+    (known ? ` --kernels ${kernelName}` : ` --custom-kernel "${kernel.map(row => row.join(' ')).join('; ')}"`) +
     (stride > 1 ? ` --stride ${stride}` : '') + (padding === 'VALID' ? ' --padding VALID' : '') +
     (wrong ? '   # which shows the mistake in conv_ops.png' : '');
 }
@@ -159,18 +173,33 @@ function showCode() {
 
 function setMatrix(rows, name) {
   matrix = rows.map(row => [...row]);
-  at('kernels').value = name;
   at('rows').value = matrix.length;
   at('columns').value = matrix[0].length;
   at('editor').classList.toggle('small', matrix[0].length > 5);
   at('editor').innerHTML = matrix.map((row, y) => '<tr>' + row.map((value, x) =>
-    `<td><input value="${Number(value.toPrecision(7))}" data-y="${y}" data-x="${x}" ` +
-    `style="${signed(value, largestOf(matrix))}" aria-label="weight in row ${y}, column ${x}"></td>`).join('') +
-    '</tr>').join('');
+    `<td><input value="${Number(value.toPrecision(7))}" data-y="${y}" data-x="${x}" tabindex="${y || x ? -1 : 0}" ` +
+    `aria-label="weight in row ${y}, column ${x}"></td>`).join('') + '</tr>').join('');
+  setName(name);
+}
+
+function setName(name) {
+  kernelName = name;
   if (name === 'your own') own = matrix;
+  if (own === matrix) showEffect('your own', matrix);
+  for (const button of at('kernels').children) button.ariaPressed = button.value === name;
+  const largest = largestOf(matrix);
+  for (const each of at('editor').querySelectorAll('input')) each.style = signed(weightOf(each), largest);
   update();
 }
 
+// On the button that chooses the kernel: what it makes of the picture, small and in grey.
+function showEffect(name, kernel) {
+  const button = [...at('kernels').children].find(each => each.value === name);
+  button.disabled = false;
+  draw(button.firstChild, ofEachChannel(picture.small, kernel, 1, 'SAME'), sumsToZero(kernel.flat()) ? -1 : 0);
+}
+
+const weightOf = ({dataset}) => matrix[dataset.y][dataset.x];
 const largestOf = rows => Math.max(...rows.flat().map(Math.abs), 1e-9);
 
 // Takes a number as people type it: 1,5 is 1.5, and an empty cell is 0. Returns NaN for what is not one yet, as "-".
@@ -185,10 +214,7 @@ function setWeight(input, value) {
   matrix[input.dataset.y][input.dataset.x] = value;
   own = matrix;
   const isNow = ([, rows]) => JSON.stringify(rows) === JSON.stringify(matrix);
-  at('kernels').value = Object.entries(data.kernels).find(isNow)?.[0] ?? 'your own';
-  for (const each of at('editor').querySelectorAll('input'))
-    each.style = signed(matrix[each.dataset.y][each.dataset.x], largestOf(matrix));
-  update();
+  setName(Object.entries(data.kernels).find(isNow)?.[0] ?? 'your own');
 }
 
 // A list that is longer or shorter around the same centre.
@@ -199,33 +225,68 @@ function centred(list, length, filler) {
 
 // ---- A picture, the lesson's or your own ----
 
-// size: [height, width] of the picture that is named, where `source` was reduced before.
-async function setPicture(source, name, size) {
-  const bitmap = await createImageBitmap(source);
-  const scale = Math.min(1, data.side / Math.max(bitmap.width, bitmap.height));
-  const [height, width] = [bitmap.height, bitmap.width].map(side => Math.max(1, Math.round(side * scale)));
+// A picture with at most `side` pixels along each side.
+function readPicture(bitmap, side) {
+  const scale = Math.min(1, side / Math.max(bitmap.width, bitmap.height));
+  const [height, width] = [bitmap.height, bitmap.width].map(length => Math.max(1, Math.round(length * scale)));
   const context = new OffscreenCanvas(width, height).getContext('2d');
   context.fillStyle = 'white';  // behind what is transparent
   context.fillRect(0, 0, width, height);
   context.drawImage(bitmap, 0, 0, width, height);
   const bytes = context.getImageData(0, 0, width, height).data;
-  const rgb = values(height, width, 3, (y, x, c) => bytes[4 * (y * width + x) + c] / 255);
-  const grey = values(height, width, 1, (y, x) => sumOf(GREY.map((weight, c) => weight * valueAt(rgb, y, x, c))));
-  const [fullHeight, fullWidth] = size ?? [bitmap.height, bitmap.width];
-  const reduced = fullHeight === height ? '' : ` (reduced here from ${fullHeight} by ${fullWidth})`;
-  const sums = values(height, width, 3, (y, x) =>
-    valueAt(rgb, y, x, 0) + valueAt(rgb, y, x, 1) + valueAt(rgb, y, x, 2));
-  picture = {name, reduced, rgb, sums, grey};
-  centre = {row: Math.floor(data.place[0] * height), column: Math.floor(data.place[1] * width)};
+  const [rgb, sums, grey] = [3, 3, 1].map(channels => values(height, width, channels));
+  for (let i = 0; i < height * width; i++) {
+    let sum = 0;
+    for (let c = 0; c < 3; c++) {
+      const value = rgb.array[3 * i + c] = bytes[4 * i + c] / 255;
+      sum += value;
+      grey.array[i] += GREY[c] * value;
+    }
+    sums.array.fill(sum, 3 * i, 3 * i + 3);
+  }
+  return {rgb, sums, grey};
 }
+
+// size: [height, width] of the picture that is named, where `bitmap` was reduced before.
+function setPicture(bitmap, name, size = [bitmap.height, bitmap.width]) {
+  const {height, width} = picture?.grey ?? {}, next = readPicture(bitmap, data.side);
+  const reduced = size[0] === next.grey.height ? '' : ` (reduced here from ${size[0]} by ${size[1]})`;
+  picture = {name, reduced, small: readPicture(bitmap, 64).grey, ...next};
+  if (height !== next.grey.height || width !== next.grey.width)
+    centre = {row: Math.floor(data.place[0] * next.grey.height), column: Math.floor(data.place[1] * next.grey.width)};
+  for (const [kernel, rows] of Object.entries(data.kernels)) showEffect(kernel, rows);
+  if (own) showEffect('your own', own);
+}
+
+let newest;  // the source that was chosen last, which a slower one before it does not replace
 
 async function openFile(file) {
   if (!file) return;  // the dialog was cancelled, or what was dropped is no file
+  newest = file;
+  const bitmap = await createImageBitmap(file).catch(() => null);
+  if (newest !== file) return;
+  at('fileError').textContent = bitmap ? '' :
+    `${file.name} is no picture that this browser can read. The earlier one stays.`;
+  if (!bitmap) return;
+  setPicture(bitmap, '"' + file.name.replace(/["\\$`]/g, '\\$&') + '"');
+  update();
+}
+
+// Shows what the camera sees until the button is pressed again, which keeps the last picture, or a file is chosen.
+async function openCamera() {
+  const video = newest = document.createElement('video');
+  at('camera').ariaPressed = true;
   try {
-    await setPicture(file, '"' + file.name.replace(/["\\$`]/g, '\\$&') + '"');
-    at('fileError').textContent = '';
-    update();
+    video.srcObject = await navigator.mediaDevices.getUserMedia({video: true});
+    await video.play();
+    while (newest === video) {
+      setPicture(await createImageBitmap(video), 'camera.png');
+      update();
+      await new Promise(requestAnimationFrame);
+    }
   } catch (error) {
-    at('fileError').textContent = `${file.name} is no picture that this browser can read. The earlier one stays.`;
+    at('fileError').textContent = `The camera cannot be used: ${error.message}`;
   }
+  at('camera').ariaPressed = false;
+  video.srcObject?.getTracks().forEach(track => track.stop());
 }

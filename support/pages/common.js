@@ -73,6 +73,8 @@ function draw(canvas, {height, width, channels, array}, black = 0) {
   canvas.getContext('2d').putImageData(image, 0, 0);
 }
 
+const frameOf = id => at(id).nextElementSibling;
+
 // Shows the frame that lies over a canvas; places and lengths are in pixels of the canvas.
 function frame(canvas, top, left, height, width) {
   const percent = (length, whole) => `${100 * length / whole}%`;
@@ -81,6 +83,19 @@ function frame(canvas, top, left, height, width) {
     top: percent(top, canvas.height), height: percent(height, canvas.height),
     left: percent(left, canvas.width), width: percent(width, canvas.width)});
 }
+
+// Paths for the SVG #lines from the corners of one frame to those of another.
+function linesBetween(from, to) {
+  const [box, start, end] = [at('lines'), from, to].map(each => each.getBoundingClientRect());
+  return ['left', 'right'].flatMap(x => ['top', 'bottom'].map(y =>
+    `<path d="M${start[x] - box.left},${start[y] - box.top} L${end[x] - box.left},${end[y] - box.top}"/>`)).join('');
+}
+
+// Pointing at a pixel of the patch, at its weight or at their product lights all three, also after they change.
+for (const type of ['pointerover', 'focusin'])
+  document.addEventListener(type, ({target: {dataset: {y, x}}}) => {
+    at('lit').textContent = y && `[data-y="${y}"][data-x="${x}"] { outline: 3px solid var(--lit) !important; }`;
+  });
 
 // Above 0 orange, below 0 blue, the stronger the larger: one scale for all that has a sign, in both colour schemes.
 const signed = (value, largest) =>
@@ -99,8 +114,9 @@ function matrixTable(heading, rows, kind, isZero = () => false) {
   const decimals = kind === 'kernel' && rows.flat().every(Number.isInteger) ? 0 : 4;
   const cell = (value, y, x) => {
     const style = kind === 'patch' || kind === 'four' ? patchStyle(value) : signed(value, largest);
-    const border = isZero(y, x) ? 'class="outside" title="a zero beyond the border"' : '';
-    return `<td ${border} style="${style}">${value.toFixed(decimals).replace('-0.0000', '0.0000')}</td>`;
+    const border = isZero(y, x) ? ' class="outside" title="a zero beyond the border"' : '';
+    const number = value.toFixed(decimals).replace('-0.0000', '0.0000');
+    return `<td data-y="${y}" data-x="${x}"${border} style="${style}">${number}</td>`;
   };
   const cells = rows.map((row, y) => `<tr>${row.map((value, x) => cell(value, y, x)).join('')}</tr>`).join('');
   return `<div><div>${heading}</div><table class="${kind}">${cells}</table></div>`;
@@ -115,7 +131,7 @@ function contribution(input, c, top, left, kernel, name = '') {
   const html = () => '<div class="equation">' +
     matrixTable(name + 'patch', patch, 'patch', (y, x) => !isInside(input, top + y, left + x)) + '<b>&times;</b>' +
     matrixTable('kernel', kernel, 'kernel') + '<b>=</b>' + matrixTable('products, cell by cell', products, 'products') +
-    `<b>${name}sum ${sum.toFixed(6)}</b></div>`;
+    `<b>sum ${sum.toFixed(6)}</b></div>`;
   return {c, sum, html};
 }
 
@@ -156,27 +172,29 @@ function listen(canvas, point, move, canKeep = true) {
   };
 }
 
-// Makes a group of buttons one stop of the Tab key; the arrow keys move within it.
-function oneTabStop(group) {
-  const buttons = [...group.querySelectorAll('button')];
-  const stopAt = stop => buttons.forEach(button => button.tabIndex = button === stop ? 0 : -1);
-  stopAt(buttons[0]);
+// Makes a group of buttons, or of fields, one stop of the Tab key; the keys of `moves` move within it.
+function oneTabStop(group, kind = 'button', moves = MOVES) {
+  const all = () => [...group.querySelectorAll(kind + ':enabled')];
+  const stopAt = stop => all().forEach(each => each.tabIndex = each === stop ? 0 : -1);
+  stopAt(all()[0]);
   group.addEventListener('focusin', ({target}) => stopAt(target));
-  group.onkeydown = event => {
-    if (!(event.key in MOVES)) return;
+  group.addEventListener('keydown', event => {
+    if (!(event.key in moves)) return;
     event.preventDefault();
-    buttons.at((buttons.indexOf(event.target) + sumOf(MOVES[event.key])) % buttons.length).focus();
-  };
+    all().at((all().indexOf(event.target) + sumOf(moves[event.key])) % all().length).focus();
+  });
 }
 
 // ---- The guide ----
 
-// steps: [id, text, answer]: what each highlights and says, and, if it asks for something, a function that answers when
-// that is done. Returns a function that shows step n, or, without n, checks again what is asked; it returns the step.
+// steps: [id, text, answer, begin]: what each highlights and says; if it asks for something, a function that answers
+// when that is done; and a function that is called when the step is reached. Returns a function that shows step n, or,
+// without n, checks again what is asked; it returns the step.
 function guideThrough(steps) {
   let number = steps.length;  // closed
   function show(step) {
     number = step ?? number;
+    steps[step]?.[3]?.();
     document.querySelectorAll('.shown').forEach(each => each.classList.remove('shown'));
     at('guide').hidden = number >= steps.length;
     if (!at('guide').hidden) {

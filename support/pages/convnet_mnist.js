@@ -8,11 +8,11 @@ const hasKernels = name => name === firstConv || name === HAND;  // each channel
 const DRAWN = 'Your drawing';
 let network;        // the values of each layer
 let shown = '';     // what they are of: DRAWN, 'Test digit, a 7', ...
-let chosen = null;  // {name, y, x, channel}: the activation that is explained
+let chosen = null;  // {name, y, x, channel}: the activation that is explained; from: a channel of its input
 
 function titleOf(name) {
   const {height, width, channels} = network[name], input = network[before(name)];
-  if (name === 'image') return `the image, ${height} x ${width}`;
+  if (name === 'image') return `the image, ${height} x ${width}: point at it to hide a part`;
   if (name === HAND) return `${HAND}, in place of ${firstConv}; no layer uses it`;
   const sizes = isImage(name) ? `${channels} channels of ${height} x ${width}` : `${channels} units`;
   const how = !(name in layers) ? `the ${isLargest(name) ? 'largest' : 'mean'} of each 2 x 2` :
@@ -30,7 +30,7 @@ function kernelOf({shape: [h, w, channelsIn, channels], weights}, c, k) {
 function tileOf(name) {
   const {height, width, channels} = network[name];
   const gap = isImage(name) && name !== 'image' ? 3 : 0, offset = hasKernels(name) ? width + 1 : 0;
-  const columns = name === 'image' ? 1 : hasKernels(name) ? 4 : isImage(name) ? 8 : Math.ceil(Math.sqrt(channels));
+  const columns = Math.ceil(Math.sqrt(hasKernels(name) ? channels / 2 : channels));
   return {height: height + gap, width: offset + width + gap, offset, columns};
 }
 
@@ -105,20 +105,43 @@ const bars = [...at('bars').querySelectorAll('button')].map(button => {  // thre
 // Reads a digit, of pixels from 0 to 255, and shows the layers. Unless a click has chosen an activation, the strongest
 // one of the layer is explained.
 function read(pixels, name) {
-  network = inference(pixels);
-  shown = name;
-  showAnswer();
+  [whole, hidden, shown] = [pixels, undefined, name];
   at('guideNext').disabled = false;
-  FIGURES.filter(name => !figureOf(name).hidden).forEach(showLayer);
+  showNetwork(pixels);
   if (chosen && !isKept) chosen = strongestOf(chosen.name);
   explain();
   showGuide();
 }
 
+function showNetwork(pixels) {
+  network = inference(pixels);
+  showAnswer();
+  FIGURES.filter(name => !figureOf(name).hidden).forEach(showLayer);
+}
+
+let whole;   // the image without the square that hides a part of it
+let hidden;  // {y, x}: the middle of this square
+
+// A grey square over a part of the image: the network sees no ink there.
+function hide(y, x) {
+  hidden = {y: clamp(y, HIDDEN, data.size - 1 - HIDDEN), x: clamp(x, HIDDEN, data.size - 1 - HIDDEN)};
+  const isHidden = i => Math.abs(Math.floor(i / data.size) - hidden.y) <= HIDDEN &&
+    Math.abs(i % data.size - hidden.x) <= HIDDEN;
+  showNetwork(whole.map((value, i) => isHidden(i) ? 0 : value));
+  explain();
+}
+
+function hideNothing() {
+  if (!hidden || !shown) return;
+  hidden = undefined;
+  showNetwork(whole);
+  explain();
+}
+
 function showAnswer() {
   const {exponentials, probabilities} = softmaxOf([...network[LAST].array]), first = largestAt(probabilities);
   const second = largestAt(probabilities.map((value, digit) => digit === first ? -1 : value));
-  at('answer').textContent = `${shown}: the network reads ${first} (probability ` +
+  at('answer').textContent = `${shown}${hidden ? ', a part hidden' : ''}: the network reads ${first} (probability ` +
     `${probabilityText(probabilities[first])}${isUnsure() ? ', unsure' : ''}); ` +
     `runner-up ${second} (${probabilityText(probabilities[second])}).`;
   for (const [digit, [logit, exponential, probability, bar]] of bars.entries()) {
@@ -127,13 +150,13 @@ function showAnswer() {
     probability.textContent = probabilityText(probabilities[digit]);
     bar.value = probabilities[digit];
   }
-  at('bars').hidden = false;
+  at('bars').classList.remove('empty');
 }
 
 // ---- The arithmetic of one activation ----
 
 function frameIn(name, y, x, channel, height, width) {
-  if (!at(name)) return;  // the last layer has bars
+  if (!at(name) || hidden && name === 'image') return;  // the last layer has bars
   const {top, left} = cornerOf(name, channel);
   frame(at(name), top + y, left + x, height, width);
 }
@@ -151,21 +174,17 @@ function enlargeChannel({name, y, x, channel}) {
 // Lines from the corners of the patch to the activation that is computed from it. The inputs [{y, x, channel}] that the
 // table of a unit names have a circle, and a line from there; the logits are too far away for lines.
 function showLines(inputs) {
-  const box = at('lines').getBoundingClientRect(), from = at(before(chosen.name));
-  const to = at(chosen.name)?.nextElementSibling.getBoundingClientRect();
-  const patch = from.nextElementSibling.getBoundingClientRect();
-  const line = (x, y, x2, y2) =>
-    `<path d="M${x - box.left},${y - box.top} L${x2 - box.left},${y2 - box.top}" stroke="#ffb000"/>`;
-  if (to?.width === 0 || !patch.width) at('lines').innerHTML = '';  // one of them is not shown
-  else if (!inputs) at('lines').innerHTML = ['left', 'right'].flatMap(x => ['top', 'bottom'].map(y =>
-    line(patch[x], patch[y], to[x], to[y]))).join('');
+  const from = at(before(chosen.name)), to = at(chosen.name) && frameOf(chosen.name);
+  if (to?.offsetWidth === 0 || !from.offsetWidth) at('lines').innerHTML = '';  // one of them is not shown
+  else if (!inputs) at('lines').innerHTML = linesBetween(frameOf(from.id), to);
   else {
-    const {left, top, width} = from.getBoundingClientRect(), scale = width / from.width;
+    const [box, {left, top, width}, end] = [at('lines'), from, to].map(each => each?.getBoundingClientRect());
     at('lines').innerHTML = inputs.map(({y, x, channel}) => {
-      const corner = cornerOf(before(chosen.name), channel);
-      const [atX, atY] = [left + scale * (corner.left + x + 0.5), top + scale * (corner.top + y + 0.5)];
-      return (to ? line(atX, atY, to.left, to.top) : '') +
-        `<circle cx="${atX - box.left}" cy="${atY - box.top}" r="5" fill="none" stroke="#ffb000"/>`;
+      const corner = cornerOf(before(chosen.name), channel), scale = width / from.width;
+      const atX = left - box.left + scale * (corner.left + x + 0.5);
+      const atY = top - box.top + scale * (corner.top + y + 0.5);
+      return `<circle cx="${atX}" cy="${atY}" r="5"/>` +
+        (to ? `<path d="M${atX},${atY} L${end.left - box.left},${end.top - box.top}"/>` : '');
     }).join('');
   }
 }
@@ -174,6 +193,8 @@ function explain() {
   if (!chosen || !shown) return;
   const {name, y, x, channel} = chosen;
   for (const each of document.querySelectorAll('.framed i')) each.hidden = true;
+  frameOf('image').classList.toggle('hides', !!hidden);
+  if (hidden) frame(at('image'), hidden.y - HIDDEN, hidden.x - HIDDEN, 2 * HIDDEN + 1, 2 * HIDDEN + 1);
   frameIn(name, y, x, channel, 1, 1);
   const place = isImage(name) ? `channel ${channel}, row ${y}, column ${x}` :
     name === LAST ? `the logit of ${channel}` : `unit ${channel}`;
@@ -224,7 +245,7 @@ function explainUnit({name, channel}, input, value) {
       `<td style="${signed(effect(part), Math.abs(effect(largest[0])))}">${effect(part).toFixed(4)}</td></tr>`;
   };
   const rows = named.map(row), header = [before(name), 'activation', 'weight', 'product'];
-  const table = rows => '<table class="effects"><tr>' + header.map(each => `<th>${each}</th>`).join('') +
+  const table = rows => '<table class="largest"><tr>' + header.map(each => `<th>${each}</th>`).join('') +
     `</tr>${rows.join('')}</table>`;
   return [`<p><b>sum ${total.toFixed(4)} + bias ${bias.toFixed(4)} = ${(total + bias).toFixed(4)}; ` +
     `${activationOf(name, total + bias, value)}.</b></p>`,
@@ -245,12 +266,15 @@ function explainConvolution({name, y, x, channel}, input, value) {
   const top = patchStart(y, input.height, h, 1, 'SAME'), left = patchStart(x, input.width, w, 1, 'SAME');
   const parts = range(input.channels).map(c => contribution(input, c, top, left, kernelOf(layers[name], c, channel),
                                                             input.channels > 1 ? `channel ${c} ` : ''));
-  const total = sumOf(parts.map(part => part.sum));
-  const [largest, ...others] = parts.sort((a, b) => Math.abs(b.sum) - Math.abs(a.sum));
-  frameIn(before(name), top, left, largest.c, h, w);
-  const next = others.filter(part => part.sum).slice(0, 3).map(part => `${part.c} (${part.sum.toFixed(4)})`).join(', ');
+  const sums = parts.map(part => part.sum), total = sumOf(sums), largest = Math.max(...sums.map(Math.abs), 1e-9);
+  const shown = parts[chosen.from] ?? parts[largestAt(sums.map(Math.abs))];
+  frameIn(before(name), top, left, shown.c, h, w);
+  const bar = (sum, c) => `<button data-from="${c}" tabindex="${c === shown.c ? 0 : -1}" ` +
+    `aria-pressed="${c === shown.c}" ` +
+    `aria-label="channel ${c}, sum ${sum.toFixed(4)}" style="background: linear-gradient(${sum < 0 ? 180 : 0}deg, ` +
+    `#0000 50%, ${sum < 0 ? '#0072b2' : '#d55e00'} 50% ${50 + 50 * Math.abs(sum) / largest}%, #0000 0)"></button>`;
   return [`<p><b>sum ${total.toFixed(4)} + bias ${bias.toFixed(4)} = ${(total + bias).toFixed(4)}; ` +
-    `${activationOf(name, total + bias, value)}.</b></p>`, largest.html() +
-    (others.length ? `<p>Summed over ${before(name)}'s ${parts.length} channels; largest effects, up or down: ` +
-    `channel ${largest.c} (framed)${next && ', ' + next}.</p>` : '')];
+    `${activationOf(name, total + bias, value)}.</b></p>` + (parts.length === 1 ? '' :
+    `<p>The bars are the sums over ${before(name)}'s ${parts.length} channels, up if positive. Click on one.</p>`), shown.html() + (parts.length === 1 ? '' : '<div class="sums" role="group" ' +
+    `aria-label="Sums over the channels of ${before(name)}">${sums.map(bar).join('')}</div>`)];
 }

@@ -8,7 +8,7 @@ for (const canvas of [at('picture'), at('result')]) {  // a place in the picture
     choosePixel(Math.floor(y / canvas.height * output.height), Math.floor(x / canvas.width * output.width));
   }, (rows, columns) => choosePixel(pixel.row + rows, pixel.column + columns));
 }
-const weightOf = ({dataset}) => matrix[dataset.y][dataset.x], isInvalid = ({ariaInvalid}) => ariaInvalid === 'true';
+const isInvalid = ({ariaInvalid}) => ariaInvalid === 'true';
 at('editor').addEventListener('focusout', ({target}) =>
   (isInvalid(target) || !target.value.trim()) && show(target, weightOf(target)));
 at('editor').oninput = ({target}) => setWeight(target, numberOf(target.value));
@@ -18,7 +18,7 @@ at('editor').onkeydown = event => {
   event.preventDefault();
   show(event.target, weightOf(event.target) + step * (event.shiftKey ? 1 : 0.1));
 };
-at('editor').onclick = ({target}) => target.select?.();
+for (const type of ['click', 'focusin']) at('editor').addEventListener(type, ({target}) => target.select?.());
 at('editor').ondragstart = event => event.preventDefault();  // of selected digits: a drag changes the weight
 let drag;  // {y, value}: where a drag up or down began, and the weight then
 at('editor').onpointerdown = ({target, pointerId, pointerType, clientY}) => {
@@ -37,7 +37,10 @@ function show(input, value) {
   setWeight(input, Number(input.value));
 }
 
-at('kernels').onchange = ({target}) => setMatrix(data.kernels[target.value] ?? own ?? matrix, target.value);
+at('kernels').onclick = ({target}) => {
+  const name = target.closest('button')?.value;
+  if (name) setMatrix(data.kernels[name] ?? own, name);
+};
 at('rows').onchange = ({target}) =>
   setMatrix(centred(matrix, Number(target.value), matrix[0].map(() => 0)), 'your own');
 at('columns').onchange = ({target}) =>
@@ -46,9 +49,11 @@ for (const id of ['stride', 'padding', 'colours', 'flip', 'wrong']) at(id).oncha
 at('stride').oninput = update;
 at('divide').onclick = () => {
   setMatrix(matrix.map(row => row.map(value => value / sumOf(matrix))), 'your own');
-  at('kernels').focus();  // the button does nothing now
+  at('editor').querySelector('input').focus();  // the button does nothing now
 };
 at('file').onchange = ({target}) => openFile(target.files[0]);
+at('camera').onclick = () => at('camera').ariaPressed === 'true' ? newest = undefined : openCamera();
+window.onresize = () => pixel && choosePixel(pixel.row, pixel.column);
 window.ondragover = event => event.preventDefault();
 window.ondrop = event => {
   event.preventDefault();
@@ -65,7 +70,7 @@ function slide(count) {
   const next = Math.min(pixel.row * width + pixel.column + count, last);
   if (filled !== Infinity) {
     filled = next + 1;
-    seen = {...output, array: output.array.map((value, i) => i < filled * channels ? value : NaN)};
+    seen.array.set(output.array.subarray(0, filled * channels));
     draw(at('result'), seen, black);
   }
   choosePixel(Math.floor(next / width), next % width);
@@ -97,6 +102,7 @@ at('play').onclick = () => {
   const isPlaying = at('play').ariaPressed === 'true';
   if (!isPlaying && filled >= output.width * output.height) {
     filled = 0;
+    seen = {...output, array: output.array.map(() => NaN)};
     centreBefore = centre;
     choosePixel(0, 0);
     slide(0);
@@ -119,10 +125,11 @@ window.onkeydown = event => {
 const GUIDE = [
   ['picture', 'The square on the picture is the patch under the kernel. Point or tap anywhere, or use the arrow ' +
     'keys. A click fixes it, Esc frees it.'],
-  ['arithmetic', 'The kernel lies over the patch: each pixel times its weight. The sum of the products is one output.'],
+  ['arithmetic', 'The kernel lies over the patch: each pixel times its weight. The sum of the products is one ' +
+    'output. Point at a weight: its pixel and their product light up.'],
   ['play', 'Play slides the kernel over the picture; the output fills in behind it.'],
   ['kernels', 'Choose blur: all weights are positive, and the output is a weighted mean of neighbours.',
-    () => at('kernels').value === 'blur' && ' Yes: fine details are gone.'],
+    () => kernelName === 'blur' && ' Yes: fine details are gone.'],
   ['editor', 'Change a weight: type, use the arrow keys, or drag up and down in a cell (a finger taps it first).',
     () => own === matrix && ' Yes: the output follows.'],
   ['stride', 'A stride of 2 moves the kernel by two pixels: the output has half the height and width.',
@@ -143,12 +150,16 @@ const showGuide = guideThrough(GUIDE);
 // ---- The start ----
 
 at('rows').innerHTML = at('columns').innerHTML = range(7).map(i => `<option>${i + 1}</option>`).join('');
-at('kernels').innerHTML = [...Object.keys(data.kernels), 'your own'].map(name => `<option>${name}</option>`).join('');
+at('kernels').innerHTML = [...Object.keys(data.kernels), 'your own'].map(name =>
+  `<button value="${name}" disabled><canvas></canvas>${name}</button>`).join('');
 const first = ['custom', 'left_sobel', ...Object.keys(data.kernels)].find(name => name in data.kernels);
 const image = Object.assign(new Image(), {src: data.image});
 at('stride').value = data.stride;
 at('padding').value = data.padding;
-image.decode().then(() => setPicture(image, data.image_name, data.imageSize)).then(() => {
+image.decode().then(() => createImageBitmap(image)).then(bitmap => {
+  setPicture(bitmap, data.image_name, data.imageSize);
   setMatrix(data.kernels[first], first);
+  oneTabStop(at('kernels'));
+  oneTabStop(at('editor'), 'input', {ArrowLeft: MOVES.ArrowLeft, ArrowRight: MOVES.ArrowRight});
   showGuide(0);
 });

@@ -15,6 +15,7 @@ for (const [name, {shape, weights, scales, biases}] of Object.entries(data.layer
 }
 
 const ACTIVATIONS = {Relu: value => Math.max(value, 0), Tanh: Math.tanh};  // by the type of TensorFlow's operation
+const HIDDEN = 3;  // pixels on each side of the middle of the square that hides a part of the image
 const HAND = 'hand-coded';  // a layer beside the network's, with the kernels of kernels.py
 const firstConv = data.order.find(name => layers[name]?.shape.length === 4);
 if (data.handCoded) {

@@ -11,7 +11,7 @@ for (const name of FIGURES) {
   at('layers').insertAdjacentHTML('beforeend', `<figure><figcaption></figcaption><div class="framed">` +
     `<canvas id="${name}" aria-label="${titleOf(name)}. Arrow keys move, Page Up and Page Down change the channel.">` +
     '</canvas><i hidden></i></div></figure>');
-  if (name === 'image') continue;
+  if (name === 'image') continue;  // one hides a part of it
   listen(at(name), (y, x) => {
     const {height, width, columns, offset} = tileOf(name);
     const channel = Math.floor(y / height) * columns + Math.floor(x / width), column = Math.floor(x % width) - offset;
@@ -23,6 +23,11 @@ for (const name of FIGURES) {
     else choose(name, 0, 0, from.channel + columns + rows * tileOf(name).columns + channels);
   });
 }
+
+listen(at('image'), (y, x) => hide(Math.floor(y), Math.floor(x)),
+       (rows, columns) => hide((hidden?.y ?? HIDDEN) + rows, (hidden?.x ?? HIDDEN) + columns), false);
+at('image').onblur = hideNothing;
+at('image').onpointerleave = ({pointerType}) => pointerType === 'touch' || hideNothing();  // a finger looks afterwards
 
 // Shows the hand-coded kernels in the place of the learned ones, or these again.
 function compare(isHandCoded) {
@@ -46,6 +51,12 @@ at('handCoded').onchange = ({target}) => compare(target.checked);
 listen(at('channel'), (y, x) => choose(chosen.name, Math.floor(y), Math.floor(x), chosen.channel),
        (rows, columns, channels = 0) =>
          choose(chosen.name, chosen.y + rows, chosen.x + columns, chosen.channel + channels), false);
+at('numbers').onclick = ({target: {dataset: {from}}}) => {
+  if (!from) return;
+  chosen.from = Number(from);
+  explain();
+  at('numbers').querySelector('[aria-pressed=true]').focus();
+};
 at('bars').onclick = ({target}) => target.dataset.digit && choose(LAST, 0, 0, Number(target.dataset.digit));
 window.onresize = explain;
 
@@ -53,6 +64,7 @@ const drawing = at('drawing').getContext('2d', {willReadFrequently: true});
 let nextFrame;  // in which the drawing is read: at most once for each frame
 let pen;        // the pointer that draws; others are ignored
 let isTestDigit;  // in the field for drawing
+let past = [];    // the drawing before each stroke
 
 function clear() {
   Object.assign(drawing, {fillStyle: 'white', lineCap: 'round', lineJoin: 'round'});
@@ -60,6 +72,8 @@ function clear() {
   cancelAnimationFrame(nextFrame);
   for (const button of document.querySelectorAll('.digit')) button.ariaPressed = false;
   isTestDigit = false;
+  past = [];
+  at('undo').disabled = true;
 }
 
 // Dark ink on white paper.
@@ -100,7 +114,8 @@ function showNothing(answer) {
     canvas.getContext('2d').clearRect(0, 0, canvas.width, canvas.height);
   for (const each of document.querySelectorAll('.framed i')) each.hidden = true;
   for (const id of ['words', 'numbers', 'lines']) at(id).innerHTML = '';
-  at('bars').hidden = at('enlarged').hidden = true;
+  at('bars').classList.add('empty');
+  at('enlarged').hidden = true;
   shown = '';  // nothing is explained
   at('guideNext').disabled = true;
   at('answer').textContent = answer;
@@ -110,6 +125,8 @@ at('drawing').onpointerdown = event => {
   if (pen !== undefined) return;
   pen = event.pointerId;
   if (isTestDigit) clear();
+  past.push(drawing.getImageData(0, 0, 280, 280));
+  at('undo').disabled = false;
   at('drawing').setPointerCapture(pen);
   drawing.beginPath();
   stroke(event);
@@ -118,6 +135,11 @@ at('drawing').onpointerdown = event => {
 at('drawing').onpointermove = event => event.pointerId === pen && stroke(event);
 at('drawing').onpointerup = at('drawing').onpointercancel = at('drawing').onlostpointercapture = event => {
   if (event.pointerId === pen) pen = undefined;
+};
+at('undo').onclick = () => {
+  drawing.putImageData(past.pop(), 0, 0);
+  at('undo').disabled = !past.length;
+  readDrawing();
 };
 at('clear').onclick = () => {
   clear();
@@ -142,21 +164,34 @@ function addDigit(group, {pixels, label}, caption) {
 for (const digit of data.digits) addDigit('digits', digit, '');
 for (const digit of data.mistakes) addDigit('mistakes', digit, `${digit.label}\u2192${digit.read}`);
 for (const id of ['bars', 'digits', 'mistakes']) oneTabStop(at(id));
+oneTabStop(at('numbers'), '[data-from]');
 
 // ---- The guide, and the start ----
 
+const STEPS = {  // by the kind of a layer
+  first: () => 'each tile is a kernel and what it makes of the image. Lines lead from the strongest activation to its ' +
+    'patch. Point at others; a click fixes one.',
+  pool: name => `it keeps the ${isLargest(name) ? 'largest' : 'mean'} of each 2 x 2 activations: half the height and ` +
+    'width, as many channels.',
+  conv: name => `each kernel looks at all ${network[before(name)].channels} channels of ${before(name)}, and adds up ` +
+    'their sums: the bars below.',
+  unit: name => `a unit adds up all activations of ${before(name)}, each times a weight. Circled: the largest effects.`,
+  last: () => 'softmax: each logit\'s exponential, divided by the sum of all ten. Even a scribble gets an answer. A ' +
+    'click on a digit explains its logit.'};
+const kindOf = name => name === LAST ? 'last' : name === firstConv ? 'first' : !(name in layers) ? 'pool' :
+  isImage(name) ? 'conv' : 'unit';
 const GUIDE = [
-  ['drawing', 'Draw a digit: your network reads it at once. Each small picture below is one channel of a ' +
-    'layer: point at one.'],
-  ['image', `This is what it sees: ${data.size} x ${data.size} pixels, the digit in the middle.`],
-  [firstConv ?? data.order[0], 'Each tile is one kernel, and what it makes of the image.'],
+  ['drawing', 'Draw a digit: the network that you trained reads it at once, and all layers below follow.'],
+  ['image', `It sees ${data.size} x ${data.size} pixels. Point at them: a grey square hides a part, and the ten bars ` +
+    'answer. What matters to the network?'],
+  ...data.order.filter((name, i) => data.order.findIndex(other => kindOf(other) === kindOf(name)) === i).map(name =>
+    [at(name) ? name : 'bars', `${name}: ${STEPS[kindOf(name)](name)}`, undefined, () => {
+      compare(false);
+      keep(false);
+      choose(...Object.values(strongestOf(name)));
+    }]),
   ...HAND in layers ? [['handCoded',
-    'Here you can look at hand-coded kernels in their place. The answer stays: no other layer uses them.']] : [],
-  ['layers', 'The lines lead to what an activation is computed from; where that is much, to what has most effect.'],
-  ['arithmetic', 'Here is its arithmetic. Point or tap, or use the arrow keys, Page Up and Page Down; Enter or ' +
-    'a click fixes it, and releases it.'],
-  ['bars', 'Softmax: each logit\'s exponential, divided by the sum of all ten; even a scribble gets an answer. ' +
-    'A click on a digit explains its logit.'],
+    'Here you can look at hand-coded kernels instead. The answer stays: no other layer uses them.']] : [],
   ['drawing', `Now you: draw or find a digit that the network reads with a probability below ${data.unsure}.`,
     () => shown && isUnsure() && ' Done: it is unsure.']];
 const isUnsure = () => Math.max(...softmaxOf([...network[LAST].array]).probabilities) < data.unsure;
