@@ -19,8 +19,8 @@ let black;  // the value of the output that is shown so: 0 or -1
 function settings() {
   const kernel = at('flip').checked ? matrix.map(row => [...row].reverse()).reverse() : matrix;
   const rgb = at('colours').value === 'RGB';
-  return {kernel, rgb, wrong: rgb && at('wrong').checked, stride: clamp(Math.round(at('stride').value), 1, 1000) || 1,
-          padding: at('padding').value, input: rgb ? picture.rgb : picture.grey};
+  return {kernel, rgb, wrong: rgb && at('wrong').checked, input: rgb ? picture.rgb : picture.grey,
+          stride: Number(at('stride').value), padding: at('padding').value};
 }
 
 // A kernel on the channel diagonal does to each channel what it does to grey. Each weight adds its share
@@ -49,7 +49,6 @@ function ofEachChannel({height, width, channels, array}, kernel, stride, padding
 
 function update() {
   const {kernel, rgb, wrong, stride, padding, input} = settings();
-  at('stride').ariaInvalid = stride !== Number(at('stride').value);
   const [h, w] = [kernel.length, kernel[0].length];
   if (padding === 'VALID' && (h > input.height || w > input.width)) {
     at('padding').value = 'SAME';
@@ -57,8 +56,7 @@ function update() {
     at('error').textContent = 'Under VALID the kernel must fit into the picture; it does not, so SAME is back.';
     return;
   }
-  at('error').textContent = at('stride').ariaInvalid !== 'true' ? '' :
-    `A stride is a whole number from 1 to 1000; ${stride} is used.`;
+  at('error').textContent = '';
   if (at('play').ariaPressed === 'true') centre = centreBefore;
   play(false);
   compute({kernel, input: wrong ? picture.sums : input, stride, padding});
@@ -84,8 +82,8 @@ function update() {
 
 // Of a kernel that differs from the last one in a few weights, only these are computed.
 function compute(next) {
-  const isLike = ['input', 'stride', 'padding'].every(each => next[each] === computed[each]) &&
-    next.kernel.length === computed.kernel.length && next.kernel[0].length === computed.kernel[0].length;
+  const sizes = ({kernel, stride, padding}) => [kernel?.length, kernel?.[0].length, stride, padding].join();
+  const isLike = next.input === computed.input && sizes(next) === sizes(computed);
   const change = !isLike ? next.kernel :
     next.kernel.map((row, y) => row.map((weight, x) => weight - computed.kernel[y][x]));
   output = ofEachChannel(next.input, change, next.stride, next.padding, isLike ? output : undefined);
@@ -104,9 +102,6 @@ function words(kernel, sum, isZeroSum, wrong) {
                  (sum > 1 ? 'brighter.' : sum > 0 ? 'darker.' : 'negative, shown black.'));
   if (kernel.flat().every(weight => weight >= 0) && kernel.flat().filter(weight => weight).length > 1)
     text.push('No weight is negative: it mixes neighbours, which blurs.');
-  const others = kernel.flat().filter((_, i) => i !== (count - 1) / 2);  // than the one in the middle
-  if (!isZeroSum && sum > 0 && others.some(weight => weight < 0) && others.every(weight => weight <= 0))
-    text.push('Negative weights subtract the neighbours: what differs from them stands out.');
   return text.join(' ');
 }
 
@@ -270,23 +265,4 @@ async function openFile(file) {
   if (!bitmap) return;
   setPicture(bitmap, '"' + file.name.replace(/["\\$`]/g, '\\$&') + '"');
   update();
-}
-
-// Shows what the camera sees until the button is pressed again, which keeps the last picture, or a file is chosen.
-async function openCamera() {
-  const video = newest = document.createElement('video');
-  at('camera').ariaPressed = true;
-  try {
-    video.srcObject = await navigator.mediaDevices.getUserMedia({video: true});
-    await video.play();
-    while (newest === video) {
-      setPicture(await createImageBitmap(video), 'camera.png');
-      update();
-      await new Promise(requestAnimationFrame);
-    }
-  } catch (error) {
-    at('fileError').textContent = `The camera cannot be used: ${error.message}`;
-  }
-  at('camera').ariaPressed = false;
-  video.srcObject?.getTracks().forEach(track => track.stop());
 }

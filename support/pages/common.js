@@ -38,37 +38,61 @@ function conv2d(input, {shape: [h, w, channelsIn, channels], weights}, stride = 
                         channels);
   const {height, width, array} = input, sums = output.array;
   const lefts = range(output.width).map(column => patchStart(column, width, w, stride, padding));
+  const patch = new Float64Array(h * w * channelsIn + 3), rows = new Int32Array(patch.length);  // a patch without zeros
   let place = 0;  // in the sums
   for (let row = 0; row < output.height; row++) {
     const top = patchStart(row, height, h, stride, padding);
     const firstY = Math.max(-top, 0), endY = Math.min(h, height - top);  // beyond the border are zeros
     for (const left of lefts) {
       const firstX = Math.max(-left, 0), endX = Math.min(w, width - left);
+      let count = 0;
       for (let y = firstY; y < endY; y++)
         for (let x = firstX; x < endX; x++) {
           let from = ((top + y) * width + left + x) * channelsIn, weight = (y * w + x) * channelsIn * channels;
-          for (let c = 0; c < channelsIn; c++, from++, weight += channels) {
-            const value = array[from];
-            if (value === 0) continue;  // often, after relu
-            for (let k = 0; k < channels; k++) sums[place + k] += value * weights[weight + k];
-          }
+          for (let c = 0; c < channelsIn; c++, from++, weight += channels)
+            if (array[from] !== 0) {  // often it is, after relu
+              patch[count] = array[from];
+              rows[count++] = weight;
+            }
         }
+      addUp(count, patch, rows, weights, sums, place, channels);
       place += channels;
     }
   }
   return output;
 }
 
+// Adds value times row of weights to the sums from `place` on, for each value. Four at a time take half as long.
+function addUp(count, values, rows, weights, sums, place, channels) {
+  values.fill(0, count, count + 3);
+  for (let i = 0; i < count; i += 4) {
+    const value0 = values[i], value1 = values[i + 1], value2 = values[i + 2], value3 = values[i + 3];
+    const row0 = rows[i], row1 = rows[i + 1], row2 = rows[i + 2], row3 = rows[i + 3];
+    for (let k = 0; k < channels; k++)
+      sums[place + k] += value0 * weights[row0 + k] + value1 * weights[row1 + k] +
+        value2 * weights[row2 + k] + value3 * weights[row3 + k];
+  }
+}
+
 // ---- What is shown ----
+
+// What is put into a canvas, kept while it has this size; each of `pixels` has 8 bits of alpha, blue, green and red.
+function imageOf(canvas, height, width) {
+  if (canvas.image?.height === height && canvas.image.width === width) return canvas;
+  const image = new ImageData(width, height);
+  return Object.assign(canvas, {height, width, image, pixels: new Uint32Array(image.data.buffer)});
+}
 
 // Draws one channel as grey, or three as red, green and blue. `black` and what is below is black, 1 and what is above
 // white, and NaN, where nothing is, transparent.
 function draw(canvas, {height, width, channels, array}, black = 0) {
-  if (canvas.height !== height || canvas.width !== width) Object.assign(canvas, {height, width});
-  const image = new ImageData(width, height), {data} = image, scale = 255 / (1 - black);
-  for (let i = 0, place = 0; place < array.length; place += channels, i += 4) {
-    for (let c = 0; c < 3; c++) data[i + c] = Math.floor(scale * (array[channels === 3 ? place + c : place] - black));
-    data[i + 3] = Number.isNaN(array[place]) ? 0 : 255;
+  const {image, pixels} = imageOf(canvas, height, width), scale = 255 / (1 - black);
+  const byteOf = value => value > 255 ? 255 : value > 0 ? value | 0 : 0;
+  for (let i = 0, place = 0; place < array.length; place += channels, i++) {
+    const red = byteOf(scale * (array[place] - black));
+    const green = channels === 1 ? red : byteOf(scale * (array[place + 1] - black));
+    const blue = channels === 1 ? red : byteOf(scale * (array[place + 2] - black));
+    pixels[i] = array[place] === array[place] ? 255 << 24 | blue << 16 | green << 8 | red : 0;
   }
   canvas.getContext('2d').putImageData(image, 0, 0);
 }

@@ -64,20 +64,21 @@ patchStyle = value => {
 
 function showLayer(name) {
   const layer = network[name], {height, width, columns} = tileOf(name), canvas = at(name);
-  const strongest = strongestIn(layer);
-  Object.assign(canvas, {height: Math.ceil(layer.channels / columns) * height, width: columns * width});
-  const image = new ImageData(canvas.width, canvas.height), pixels = new Uint32Array(image.data.buffer);
+  const strongest = strongestIn(layer), isFirst = !canvas.image;
+  const {image, pixels} = imageOf(canvas, Math.ceil(layer.channels / columns) * height, columns * width);
   for (let channel = 0; channel < layer.channels; channel++) {
     const {top, left} = cornerOf(name, channel);
-    const kernel = hasKernels(name) && kernelOf(layers[name], 0, channel);
-    const largest = kernel && Math.max(...kernel.flat().map(Math.abs), 1e-9);
     for (let y = 0; y < layer.height; y++)
-      for (let x = 0; x < layer.width; x++) {
-        const place = (top + y) * canvas.width + left + x, from = (y * layer.width + x) * layer.channels + channel;
-        pixels[place] = colourOf(layer.array[from] / strongest);
-        if (kernel) pixels[place - layer.width - 1] = signColour(kernel[Math.floor(y * kernel.length / layer.height)]
-          [Math.floor(x * kernel[0].length / layer.width)] / largest);
-      }
+      for (let x = 0, from = y * layer.width * layer.channels + channel; x < layer.width; x++, from += layer.channels)
+        pixels[(top + y) * canvas.width + left + x] = colourOf(layer.array[from] / strongest);
+    if (hasKernels(name) && isFirst) {
+      const kernel = kernelOf(layers[name], 0, channel), largest = Math.max(...kernel.flat().map(Math.abs), 1e-9);
+      for (let y = 0; y < layer.height; y++)
+        for (let x = 0; x < layer.width; x++)
+          pixels[(top + y) * canvas.width + left + x - layer.width - 1] = signColour(
+            kernel[Math.floor(y * kernel.length / layer.height)]
+              [Math.floor(x * kernel[0].length / layer.width)] / largest);
+    }
   }
   canvas.getContext('2d').putImageData(image, 0, 0);
   figureOf(name).firstChild.textContent = titleOf(name);
@@ -124,6 +125,7 @@ let hidden;  // {y, x}: the middle of this square
 
 // A grey square over a part of the image: the network sees no ink there.
 function hide(y, x) {
+  if (!shown) return;
   hidden = {y: clamp(y, HIDDEN, data.size - 1 - HIDDEN), x: clamp(x, HIDDEN, data.size - 1 - HIDDEN)};
   const isHidden = i => Math.abs(Math.floor(i / data.size) - hidden.y) <= HIDDEN &&
     Math.abs(i % data.size - hidden.x) <= HIDDEN;
@@ -210,9 +212,11 @@ function explain() {
   showLines(inputs);
 }
 
-const activationOf = (name, sum, value) => name === LAST ? `the logit is ${value}` :
-  `${data.kinds[name].toLowerCase()} makes it ${value}` +
-    (data.kinds[name] === 'Relu' && sum < 0 ? ', as all below 0' : '');
+function sentence(name, sum, bias, value) {
+  const how = name === LAST ? `the logit is ${value}` : `${data.kinds[name].toLowerCase()} makes it ${value}` +
+    (data.kinds[name] === 'Relu' && sum + bias < 0 ? ', as all below 0' : '');
+  return `<p><b>sum ${sum.toFixed(4)} + bias ${bias.toFixed(4)} = ${(sum + bias).toFixed(4)}; ${how}.</b></p>`;
+}
 
 const placeOf = ({width, channels}, i) =>
   ({y: Math.floor(i / channels / width), x: Math.floor(i / channels) % width, channel: i % channels});
@@ -247,15 +251,16 @@ function explainUnit({name, channel}, input, value) {
   const rows = named.map(row), header = [before(name), 'activation', 'weight', 'product'];
   const table = rows => '<table class="largest"><tr>' + header.map(each => `<th>${each}</th>`).join('') +
     `</tr>${rows.join('')}</table>`;
-  return [`<p><b>sum ${total.toFixed(4)} + bias ${bias.toFixed(4)} = ${(total + bias).toFixed(4)}; ` +
-    `${activationOf(name, total + bias, value)}.</b></p>`,
+  return [sentence(name, total, bias, value),
     `<div class="equation">${table(rows.slice(0, 4))}${table(rows.slice(4))}</div>` +
     `<p>The sum runs over all ${array.length} activations of ${before(name)}. ` +
     'The table has those with the largest effects, up or down; they are circled.</p>', inputs];
 }
 
 function explainPooling({name, y, x, channel}, input, value) {
-  const four = fourOf(input, y, x, channel);
+  const from = (start, length) => [start, start + 1].filter(place => place < length);  // fewer if it is odd
+  const four = from(2 * y, input.height).map(row =>
+    from(2 * x, input.width).map(column => valueAt(input, row, column, channel)));
   frameIn(before(name), 2 * y, 2 * x, channel, four.length, four[0].length);
   return [`<p><b>${value}</b> is the ${isLargest(name) ? 'largest' : 'mean'} of these activations of ` +
     `${before(name)}.</p>`, matrixTable(`activations of ${before(name)}`, four, 'four')];
@@ -266,15 +271,16 @@ function explainConvolution({name, y, x, channel}, input, value) {
   const top = patchStart(y, input.height, h, 1, 'SAME'), left = patchStart(x, input.width, w, 1, 'SAME');
   const parts = range(input.channels).map(c => contribution(input, c, top, left, kernelOf(layers[name], c, channel),
                                                             input.channels > 1 ? `channel ${c} ` : ''));
-  const sums = parts.map(part => part.sum), total = sumOf(sums), largest = Math.max(...sums.map(Math.abs), 1e-9);
+  const sums = parts.map(part => part.sum), largest = Math.max(...sums.map(Math.abs), 1e-9);
   const shown = parts[chosen.from] ?? parts[largestAt(sums.map(Math.abs))];
   frameIn(before(name), top, left, shown.c, h, w);
-  const bar = (sum, c) => `<button data-from="${c}" tabindex="${c === shown.c ? 0 : -1}" ` +
-    `aria-pressed="${c === shown.c}" ` +
-    `aria-label="channel ${c}, sum ${sum.toFixed(4)}" style="background: linear-gradient(${sum < 0 ? 180 : 0}deg, ` +
-    `#0000 50%, ${sum < 0 ? '#0072b2' : '#d55e00'} 50% ${50 + 50 * Math.abs(sum) / largest}%, #0000 0)"></button>`;
-  return [`<p><b>sum ${total.toFixed(4)} + bias ${bias.toFixed(4)} = ${(total + bias).toFixed(4)}; ` +
-    `${activationOf(name, total + bias, value)}.</b></p>` + (parts.length === 1 ? '' :
-    `<p>The bars are the sums over ${before(name)}'s ${parts.length} channels, up if positive. Click on one.</p>`), shown.html() + (parts.length === 1 ? '' : '<div class="sums" role="group" ' +
-    `aria-label="Sums over the channels of ${before(name)}">${sums.map(bar).join('')}</div>`)];
+  const words = sentence(name, sumOf(sums), bias, value);
+  if (parts.length === 1) return [words, shown.html()];
+  const bar = (sum, c) => `<button data-from="${c}" aria-label="channel ${c}, sum ${sum.toFixed(4)}" ` +
+    `tabindex="${c === shown.c ? 0 : -1}" aria-pressed="${c === shown.c}" style="background: linear-gradient(` +
+    `${sum < 0 ? '180deg, #0000 50%, #0072b2' : '0deg, #0000 50%, #d55e00'} 50% ` +
+    `${50 + 50 * Math.abs(sum) / largest}%, #0000 0)"></button>`;
+  return [`${words}<p>The bars are the sums over ${before(name)}'s ${parts.length} channels. Click on one.</p>`,
+    `${shown.html()}<div class="sums" role="group" aria-label="Sums over the channels of ${before(name)}">` +
+    `${sums.map(bar).join('')}</div>`];
 }

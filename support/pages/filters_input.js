@@ -46,19 +46,12 @@ at('rows').onchange = ({target}) =>
 at('columns').onchange = ({target}) =>
   setMatrix(matrix.map(row => centred(row, Number(target.value), 0)), 'your own');
 for (const id of ['stride', 'padding', 'colours', 'flip', 'wrong']) at(id).onchange = update;
-at('stride').oninput = update;
 at('divide').onclick = () => {
   setMatrix(matrix.map(row => row.map(value => value / sumOf(matrix))), 'your own');
   at('editor').querySelector('input').focus();  // the button does nothing now
 };
 at('file').onchange = ({target}) => openFile(target.files[0]);
-at('camera').onclick = () => at('camera').ariaPressed === 'true' ? newest = undefined : openCamera();
 window.onresize = () => pixel && choosePixel(pixel.row, pixel.column);
-window.ondragover = event => event.preventDefault();
-window.ondrop = event => {
-  event.preventDefault();
-  openFile(event.dataTransfer.files[0]);
-};
 
 // ---- The kernel slides ----
 
@@ -114,11 +107,6 @@ at('step').onclick = () => {
   keep(false);
   slide(1);
 };
-window.onkeydown = event => {
-  if (event.key !== ' ' || !event.target.matches('body, canvas')) return;
-  event.preventDefault();  // it would scroll
-  at('play').click();
-};
 
 // ---- The guide: what to look at, step by step; the last asks for a kernel, and checks it ----
 
@@ -154,6 +142,7 @@ at('kernels').innerHTML = [...Object.keys(data.kernels), 'your own'].map(name =>
   `<button value="${name}" disabled><canvas></canvas>${name}</button>`).join('');
 const first = ['custom', 'left_sobel', ...Object.keys(data.kernels)].find(name => name in data.kernels);
 const image = Object.assign(new Image(), {src: data.image});
+at('stride').innerHTML = [...new Set([1, 2, 3, 4, 5, 6, 7, 8, data.stride])].map(i => `<option>${i}</option>`).join('');
 at('stride').value = data.stride;
 at('padding').value = data.padding;
 image.decode().then(() => createImageBitmap(image)).then(bitmap => {

@@ -51,13 +51,6 @@ function pool(input, name) {
   });
 }
 
-// The four activations that become one by pooling; fewer at the border of an odd size.
-function fourOf(input, y, x, c) {
-  return [0, 1].filter(row => 2 * y + row < input.height).map(row =>
-    [0, 1].filter(column => 2 * x + column < input.width).map(column =>
-      valueAt(input, 2 * y + row, 2 * x + column, c)));
-}
-
 // All layers for an image, of pixels from 0 to 255.
 function inference(pixels) {
   const found = {image: values(data.size, data.size, 1, (y, x) => pixels[data.size * y + x] / 255)};

@@ -63,15 +63,13 @@ window.onresize = explain;
 const drawing = at('drawing').getContext('2d', {willReadFrequently: true});
 let nextFrame;  // in which the drawing is read: at most once for each frame
 let pen;        // the pointer that draws; others are ignored
-let isTestDigit;  // in the field for drawing
-let past = [];    // the drawing before each stroke
+let past = [];  // the drawing before each stroke; undefined if a test digit is there
 
 function clear() {
-  Object.assign(drawing, {fillStyle: 'white', lineCap: 'round', lineJoin: 'round'});
+  Object.assign(drawing, {fillStyle: 'white', lineCap: 'round', lineWidth: 18});
   drawing.fillRect(0, 0, 280, 280);
   cancelAnimationFrame(nextFrame);
   for (const button of document.querySelectorAll('.digit')) button.ariaPressed = false;
-  isTestDigit = false;
   past = [];
   at('undo').disabled = true;
 }
@@ -85,15 +83,14 @@ function readTestDigit(bytes, name) {
   const small = document.createElement('canvas');
   draw(small, inkOf(bytes));
   drawing.drawImage(small, 0, 0, 280, 280);
-  isTestDigit = true;
+  past = undefined;
   read(bytes, name);
 }
 
 function stroke(event) {
   const {left, top, width} = at('drawing').getBoundingClientRect();
-  for (const {clientX, clientY, pressure, pointerType} of [...event.getCoalescedEvents?.() ?? [], event]) {
+  for (const {clientX, clientY} of [...event.getCoalescedEvents?.() ?? [], event]) {
     const place = [clientX - left, clientY - top].map(length => length * 280 / width);
-    drawing.lineWidth = pointerType === 'pen' ? 12 + 16 * pressure : 18;
     drawing.lineTo(...place);
     drawing.stroke();
     drawing.beginPath();
@@ -124,7 +121,7 @@ function showNothing(answer) {
 at('drawing').onpointerdown = event => {
   if (pen !== undefined) return;
   pen = event.pointerId;
-  if (isTestDigit) clear();
+  if (!past) clear();
   past.push(drawing.getImageData(0, 0, 280, 280));
   at('undo').disabled = false;
   at('drawing').setPointerCapture(pen);
@@ -175,7 +172,7 @@ const STEPS = {  // by the kind of a layer
     'width, as many channels.',
   conv: name => `each kernel looks at all ${network[before(name)].channels} channels of ${before(name)}, and adds up ` +
     'their sums: the bars below.',
-  unit: name => `a unit adds up all activations of ${before(name)}, each times a weight. Circled: the largest effects.`,
+  unit: name => `a unit sums ${before(name)}'s activations, each times a weight: the largest are circled.`,
   last: () => 'softmax: each logit\'s exponential, divided by the sum of all ten. Even a scribble gets an answer. A ' +
     'click on a digit explains its logit.'};
 const kindOf = name => name === LAST ? 'last' : name === firstConv ? 'first' : !(name in layers) ? 'pool' :
@@ -190,8 +187,6 @@ const GUIDE = [
       keep(false);
       choose(...Object.values(strongestOf(name)));
     }]),
-  ...HAND in layers ? [['handCoded',
-    'Here you can look at hand-coded kernels instead. The answer stays: no other layer uses them.']] : [],
   ['drawing', `Now you: draw or find a digit that the network reads with a probability below ${data.unsure}.`,
     () => shown && isUnsure() && ' Done: it is unsure.']];
 const isUnsure = () => Math.max(...softmaxOf([...network[LAST].array]).probabilities) < data.unsure;
