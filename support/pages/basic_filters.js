@@ -68,9 +68,7 @@ function update() {
   at('pictureSize').textContent = `${input.height} high, ${input.width} wide${picture.reduced}`;
   at('resultSize').textContent = `${formula(input.height, h)} = ${output.height} high, ` +
     `${formula(input.width, w)} = ${output.width} wide` + (stride > 1 ? ', shown enlarged' : '');
-  at('scale').className = isZeroSum ? 'scaled' : '';
-  at('scale').textContent = isZeroSum ? 'Grey is 0, black -1, white 1, as the kernel sums to 0' :
-    'Black is 0, white 1';
+  at('scale').textContent = isZeroSum ? 'black -1, grey 0, white 1' : 'black 0, white 1';
   if (drawn !== input) draw(at('picture'), input);
   drawn = input;
   document.body.style.setProperty('--shape', picture.grey.width / picture.grey.height);
@@ -131,7 +129,7 @@ function choosePixel(row, column) {
   const sums = parts.map(part => part.sum.toFixed(6));
   at('where').textContent = `Output row ${pixel.row}, column ${pixel.column}`;
   at('arithmetic').innerHTML = parts.map(part => part.html()).join('');
-  at('total').textContent = !rgb ? `The output pixel is ${sums[0]}.` :
+  at('total').textContent = !rgb ? `The pixel is ${sums[0]}.` :
     wrong ? `Red, green and blue become ${sums.join(' + ')} = ${sumOf(parts.map(part => part.sum)).toFixed(6)}.` :
       `Red becomes ${sums[0]}, green ${sums[1]}, blue ${sums[2]}.`;
   at('lines').innerHTML = linesBetween(frameOf('picture'), frameOf('result')) +

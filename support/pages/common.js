@@ -118,7 +118,8 @@ function linesBetween(from, to) {
 // Pointing at a pixel of the patch, at its weight or at their product lights all three, also after they change.
 for (const type of ['pointerover', 'focusin'])
   document.addEventListener(type, ({target: {dataset: {y, x}}}) => {
-    at('lit').textContent = y && `[data-y="${y}"][data-x="${x}"] { outline: 3px solid var(--lit) !important; }`;
+    at('lit').textContent = y && `[data-y="${y}"][data-x="${x}"] {
+      outline: 2px solid black !important; box-shadow: inset 0 0 0 2px white; }`;
   });
 
 // Above 0 orange, below 0 blue, the stronger the larger: one scale for all that has a sign, in both colour schemes.

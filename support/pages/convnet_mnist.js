@@ -143,9 +143,9 @@ function hideNothing() {
 function showAnswer() {
   const {exponentials, probabilities} = softmaxOf([...network[LAST].array]), first = largestAt(probabilities);
   const second = largestAt(probabilities.map((value, digit) => digit === first ? -1 : value));
-  at('answer').textContent = `${shown}${hidden ? ', a part hidden' : ''}: the network reads ${first} (probability ` +
+  at('answer').textContent = `${hidden ? 'A part hidden' : shown}: the network reads ${first} (probability ` +
     `${probabilityText(probabilities[first])}${isUnsure() ? ', unsure' : ''}); ` +
-    `runner-up ${second} (${probabilityText(probabilities[second])}).`;
+    `next ${second} (${probabilityText(probabilities[second])}).`;
   for (const [digit, [logit, exponential, probability, bar]] of bars.entries()) {
     logit.textContent = network[LAST].array[digit].toFixed(3);
     exponential.textContent = digit === first ? 1 : exponentials[digit].toExponential(2);

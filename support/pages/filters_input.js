@@ -8,9 +8,8 @@ for (const canvas of [at('picture'), at('result')]) {  // a place in the picture
     choosePixel(Math.floor(y / canvas.height * output.height), Math.floor(x / canvas.width * output.width));
   }, (rows, columns) => choosePixel(pixel.row + rows, pixel.column + columns));
 }
-const isInvalid = ({ariaInvalid}) => ariaInvalid === 'true';
 at('editor').addEventListener('focusout', ({target}) =>
-  (isInvalid(target) || !target.value.trim()) && show(target, weightOf(target)));
+  (target.ariaInvalid === 'true' || !target.value.trim()) && show(target, weightOf(target)));
 at('editor').oninput = ({target}) => setWeight(target, numberOf(target.value));
 at('editor').onkeydown = event => {
   const step = {ArrowUp: 1, ArrowDown: -1}[event.key];

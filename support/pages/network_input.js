@@ -166,13 +166,13 @@ oneTabStop(at('numbers'), '[data-from]');
 // ---- The guide, and the start ----
 
 const STEPS = {  // by the kind of a layer
-  first: () => 'each tile is a kernel and what it makes of the image. Lines lead from the strongest activation to its ' +
-    'patch. Point at others; a click fixes one.',
+  first: () => 'each tile is a kernel and what it makes of the image. Lines lead from the strongest activation to ' +
+    'its patch. Point at others; a click fixes one.',
   pool: name => `it keeps the ${isLargest(name) ? 'largest' : 'mean'} of each 2 x 2 activations: half the height and ` +
     'width, as many channels.',
   conv: name => `each kernel looks at all ${network[before(name)].channels} channels of ${before(name)}, and adds up ` +
     'their sums: the bars below.',
-  unit: name => `a unit sums ${before(name)}'s activations, each times a weight: the largest are circled.`,
+  unit: name => `a unit sums ${before(name)}'s activations, each times a weight. The largest: circled.`,
   last: () => 'softmax: each logit\'s exponential, divided by the sum of all ten. Even a scribble gets an answer. A ' +
     'click on a digit explains its logit.'};
 const kindOf = name => name === LAST ? 'last' : name === firstConv ? 'first' : !(name in layers) ? 'pool' :
