@@ -177,7 +177,7 @@ function enlargeChannel({name, y, x, channel}) {
 // table of a unit names have a circle, and a line from there; the logits are too far away for lines.
 function showLines(inputs) {
   const from = at(before(chosen.name)), to = at(chosen.name) && frameOf(chosen.name);
-  if (to?.offsetWidth === 0 || !from.offsetWidth) at('lines').innerHTML = '';  // one of them is not shown
+  if (to?.offsetWidth === 0 || !from.offsetWidth || hidden && from.id === 'image') at('lines').innerHTML = '';
   else if (!inputs) at('lines').innerHTML = linesBetween(frameOf(from.id), to);
   else {
     const [box, {left, top, width}, end] = [at('lines'), from, to].map(each => each?.getBoundingClientRect());

@@ -9,8 +9,8 @@ function choose(name, y, x, channel) {
 }
 for (const name of FIGURES) {
   at('layers').insertAdjacentHTML('beforeend', `<figure><figcaption></figcaption><div class="framed">` +
-    `<canvas id="${name}" aria-label="${titleOf(name)}. Arrow keys move, Page Up and Page Down change the channel.">` +
-    '</canvas><i hidden></i></div></figure>');
+    `<canvas id="${name}" aria-label="${titleOf(name)}. Arrow keys move` +
+    `${name === 'image' ? '' : ', Page Up and Page Down change the channel'}."></canvas><i hidden></i></div></figure>`);
   if (name === 'image') continue;  // one hides a part of it
   listen(at(name), (y, x) => {
     const {height, width, columns, offset} = tileOf(name);
@@ -202,5 +202,6 @@ if (isRight) {
   compare(false);
   choose(...Object.values(strongestOf(data.order[0])));
   showGuide(0);
+  scrollTo(0, 0);
 } else document.querySelector('main').textContent =
   'This page cannot compute this network: for some test digits, its probabilities are not those of TensorFlow.';
