@@ -412,6 +412,7 @@ def test_the_guide_moves_the_chosen_activation(page):
         return [chosen?.name, chosen && valueAt(network[chosen.name], chosen.y, chosen.x, chosen.channel)]; })''')
     assert [name for name, _ in found] == [None, None, 'conv1', 'pool1', 'conv2', 'fc'] + 2 * ['softmax_linear']
     assert found[-1][1] == max(page.execute_script('return [...network[LAST].array]'))
+    page.execute_script('showGuide(0)')
 
 
 def test_mistakes_are_what_the_page_reads_and_in_the_order_that_it_says(page):
