@@ -254,7 +254,7 @@ function setPicture(bitmap, name, size = [bitmap.height, bitmap.width]) {
 let newest;  // the source that was chosen last, which a slower one before it does not replace
 
 async function openFile(file) {
-  if (!file) return;  // the dialog was cancelled, or what was dropped is no file
+  if (!file) return;  // the dialog was cancelled
   newest = file;
   const bitmap = await createImageBitmap(file).catch(() => null);
   if (newest !== file) return;
