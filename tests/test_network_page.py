@@ -514,11 +514,22 @@ def test_the_page_is_written_for_networks_that_it_computes_alone(browser, tmp_pa
         assert title.startswith('conv0: {} channels of 28 x 28'.format(kinds[0][1][1]))
 
 
-def write_page(folder, given):
-    run = types.SimpleNamespace(folders=types.SimpleNamespace(figures=str(folder)))
+def write_page(folder, given, classes=utils.DIGITS):
+    run = types.SimpleNamespace(folders=types.SimpleNamespace(figures=str(folder)),
+                                data=types.SimpleNamespace(classes=classes))
     path = folder / 'convnet_mnist.html'
     assert pages.write_network_page(run, given) == (str(path) if path.exists() else None)
     return path
+
+
+def test_the_names_of_classes_stand_on_the_page_and_run_nothing(browser, tmp_path):
+    names = ['<img src=x onerror="document.title=1">'] + ['boot'] * 9
+    with results.tf.Graph().as_default():
+        open_page(browser, write_page(tmp_path, random_network(LECTURE, 'relu', 'max'), names))
+    browser.execute_script('choose(LAST, 0, 0, 0)')
+    assert [each.text for each in browser.find_elements(By.CSS_SELECTOR, '#bars button')] == names
+    assert browser.find_element(By.CSS_SELECTOR, '#words h2').text == 'dense5, the logit of ' + names[0]
+    assert 'the network reads ' in text(browser, 'answer') and not browser.find_elements(By.TAG_NAME, 'img')
 
 
 def test_a_page_that_does_not_compute_what_tensorflow_computed_says_so(browser, tmp_path):

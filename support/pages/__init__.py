@@ -61,8 +61,9 @@ def write_network_page(run, trained):
         'handCoded': kernels.filter_bank(*shapes[0]).tolist() if shapes and min(shapes[0][:2]) >= 3 else None,
         'layers': {name: quantized(weights, name) for name in trained.kinds if name + '/weights' in weights},
         'unsure': results.UNSURE, 'tolerance': TOLERANCE, 'probabilities': probabilities[:3].tolist(),
-        'digits': [digit(trained, index) for index in range(min(10, len(test.labels)))],
-        'mistakes': [digit(trained, index) for index in mistakes[:20]]}))
+        'classes': run.data.classes,
+        'digits': [digit(run, trained, index) for index in range(min(10, len(test.labels)))],
+        'mistakes': [digit(run, trained, index) for index in mistakes[:20]]}))
     return path
 
 
@@ -75,9 +76,10 @@ def quantized(weights, layer):
             'scales': scales.tolist(), 'biases': biases.tolist()}
 
 
-def digit(trained, index):
-    return {'pixels': base64_text(trained.test.images[index].tobytes()), 'label': int(trained.test.labels[index]),
-            'read': int(trained.probabilities[index].argmax())}
+def digit(run, trained, index):
+    label, read = trained.test.labels[index], trained.probabilities[index].argmax()
+    return {'pixels': base64_text(trained.test.images[index].tobytes()), 'label': run.data.classes[label],
+            'read': run.data.classes[read]}
 
 
 def base64_text(data):

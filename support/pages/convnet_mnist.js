@@ -91,15 +91,15 @@ function softmaxOf(logits) {
 
 // With four decimals; what is not quite 0 or 1 does not become it.
 const probabilityText = value => value > 0.99995 ? '>0.9999' : value < 0.00005 ? '<0.0001' : value.toFixed(4);
-
 const largestAt = array => array.reduce((best, value, i) => value > array[best] ? i : best, 0);
 
 at('bars').innerHTML = '<span></span><span>logit</span><span>e<sup>logit - largest</sup></span>' +
-  '<span>probability</span><span></span>' + range(layers[LAST].biases.length).map(digit =>
-  `<button data-digit="${digit}" aria-label="explain the logit of ${digit}">${digit}</button>` +
-  `<span></span><span></span><span></span><progress aria-label="probability of ${digit}"></progress>`).join('');
-const bars = [...at('bars').querySelectorAll('button')].map(button => {  // three numbers and a bar for each digit
-  const cells = [...at('bars').children], place = cells.indexOf(button);
+  '<span>probability</span><span></span>' + data.classes.map((name, digit) => `<button data-digit="${digit}"></button>` +
+  '<span></span><span></span><span></span><progress></progress>').join('');
+const bars = [...at('bars').querySelectorAll('button')].map((button, digit) => {  // three numbers and a bar for each
+  const cells = [...at('bars').children], place = cells.indexOf(button), name = data.classes[digit];
+  Object.assign(button, {textContent: name, ariaLabel: `explain the logit of ${name}`});
+  cells[place + 4].ariaLabel = `probability of ${name}`;
   return cells.slice(place + 1, place + 5);
 });
 
@@ -143,9 +143,9 @@ function hideNothing() {
 function showAnswer() {
   const {exponentials, probabilities} = softmaxOf([...network[LAST].array]), first = largestAt(probabilities);
   const second = largestAt(probabilities.map((value, digit) => digit === first ? -1 : value));
-  at('answer').textContent = `${hidden ? 'A part hidden' : shown}: the network reads ${first} (probability ` +
+  at('answer').textContent = `${hidden ? 'A part hidden' : shown}: the network reads ${data.classes[first]} (probability ` +
     `${probabilityText(probabilities[first])}${isUnsure() ? ', unsure' : ''}); ` +
-    `next ${second} (${probabilityText(probabilities[second])}).`;
+    `next ${data.classes[second]} (${probabilityText(probabilities[second])}).`;
   for (const [digit, [logit, exponential, probability, bar]] of bars.entries()) {
     logit.textContent = network[LAST].array[digit].toFixed(3);
     exponential.textContent = digit === first ? 1 : exponentials[digit].toExponential(2);
@@ -199,12 +199,13 @@ function explain() {
   if (hidden) frame(at('image'), hidden.y - HIDDEN, hidden.x - HIDDEN, 2 * HIDDEN + 1, 2 * HIDDEN + 1);
   frameIn(name, y, x, channel, 1, 1);
   const place = isImage(name) ? `channel ${channel}, row ${y}, column ${x}` :
-    name === LAST ? `the logit of ${channel}` : `unit ${channel}`;
+    name === LAST ? `the logit of ${data.classes[channel]}` : `unit ${channel}`;
   strongestBefore = strongestIn(network[before(name)]);
   const explanation = !(name in layers) ? explainPooling : isImage(name) ? explainConvolution : explainUnit;
   const [words, numbers, inputs] =
     explanation(chosen, network[before(name)], valueAt(network[name], y, x, channel).toFixed(4));
-  at('words').innerHTML = `<h2>${name}, ${place}</h2>${words}`;
+  at('words').innerHTML = `<h2></h2>${words}`;
+  at('words').firstChild.textContent = `${name}, ${place}`;
   at('numbers').innerHTML = numbers;
   for (const button of at('bars').querySelectorAll('button'))
     button.ariaPressed = name === LAST && Number(button.dataset.digit) === channel;

@@ -145,8 +145,8 @@ at('clear').onclick = () => {
 };
 
 function addDigit(group, {pixels, label}, caption) {
-  const name = `Test digit, ${label === 8 ? 'an' : 'a'} ${label}`, bytes = bytesOf(pixels);
-  const button = document.createElement('button');
+  const name = label.length > 1 ? `Test image: ${label}` : `Test digit, ${label === '8' ? 'an' : 'a'} ${label}`;
+  const button = document.createElement('button'), bytes = bytesOf(pixels);
   Object.assign(button, {className: 'digit', ariaLabel: name + (caption && `: ${caption}`)});
   button.append(document.createElement('canvas'), caption);
   draw(button.firstChild, inkOf(bytes));
