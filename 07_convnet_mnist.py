@@ -99,7 +99,7 @@ def inference(images, keep_prob, seed=0, stddev=0, conv1_kind='learned', classes
     pool2 = max_pool(conv2, 'pool2')
     # fc combines the 3,136 local features of pool2 into features of the whole image; 1,024 is the lecture's choice.
     fc = fully_connected(pool2, 1024, 'fc', initial_weights(3, stddev), activation=tf.nn.relu)
-    dropped = fc if keep_prob == 1 else dropout(fc, keep_prob, seed)  # a placeholder is not 1
+    dropped = fc if keep_prob == 1 else dropout(fc, keep_prob, seed)  # --predict builds none
     logits = fully_connected(dropped, classes, 'softmax_linear', initial_weights(4, stddev, scale=1.0))  # no relu
     with tf.name_scope('histograms'):
         for layer in conv1, pool1, conv2, pool2, fc, logits:

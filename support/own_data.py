@@ -68,10 +68,8 @@ def read_classes(folder):
             labels.append(label)
         except utils.UserError as error:
             script.print_error('left out: {}'.format(error))
-    few = [name for label, name in enumerate(names) if labels.count(label) < 3]
-    if few:
-        raise utils.UserError('{}: expected at least 3 pictures of each class, found fewer of {}'.format(
-            folder, ', '.join(few)))
+    if not images:
+        raise utils.UserError('{}: expected pictures, found none that can be read'.format(folder))
     order = np.random.RandomState(0).permutation(len(labels))
     return names, np.array(images)[order], np.uint8(labels)[order]
 

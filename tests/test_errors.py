@@ -4,11 +4,9 @@ import os
 import sys
 
 import filelock
-import numpy as np
 import pytest
 from PIL import Image
 
-import kernels
 from conftest import assert_one_line, hashes, lesson1, lesson2, lesson3, rows, run_here
 from support import cli
 
@@ -41,11 +39,6 @@ def test_flags_at_their_limits(capsys, parse, flag, good, bad, words):
             parse('', ['{}={}'.format(flag, text)])
         errors = capsys.readouterr().err
         assert stop.value.code == 2 and errors.count('\n') == 1 and words in errors and repr(text)[:20] in errors
-
-
-def test_a_kernel_from_text():
-    np.testing.assert_array_equal(cli.kernel_from_text('0 -1 0; -1 5 -1; 0 -1 0'), kernels.KERNELS['sharpen'])
-    np.testing.assert_array_equal(cli.kernel_from_text(' 1,2 ; 3e-1 4 ;'), np.float32([[1, 2], [.3, 4]]))
 
 
 def test_home_in_a_flag():

@@ -10,7 +10,6 @@ import scipy.special
 from PIL import Image, ImageDraw, ImageFont
 
 import own_digits
-import utils
 from conftest import lesson2, make_small, network_of, run_here
 from support import digits
 

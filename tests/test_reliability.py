@@ -18,7 +18,7 @@ from tensorflow.python.lib.io import file_io
 
 import utils
 from conftest import (NAME, assert_equal_runs, assert_one_line, checkpoint_folder, hashes, lesson2, prefixes,
-                      rows, run_here, run_python, run_script, tf, write_small_data)
+                      rows, run_here, run_script, tf, write_small_data)
 from kill_and_resume import read_until, run_to_the_end, run_with_kills, start, unfinished
 from support import checkpoints, cli, digits, outputs
 

@@ -14,7 +14,7 @@ import kernels
 import utils
 from conftest import (FIGURES, NAME, ROOT, after_two_epochs, all_variables, assert_equal_runs, assert_one_line,
                       event_log, hashes, lesson2, logged, make_small, network_of, prefixes, rows, run_here, run_python,
-                      tf, write_idx, write_small_data)
+                      tf, write_small_data)
 from support import cli, digits, figures, script
 
 
