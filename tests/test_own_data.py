@@ -98,6 +98,7 @@ def test_the_background_is_that_of_nearly_all_images():
 
 # ---- The network, taken elsewhere ----
 
+@pytest.mark.slow
 def test_take_it_with_you(four_epochs, tmp_path, mnist):
     """Each piece of code prints what its comment says, from a folder that was moved, and computes as the scripts do."""
     shutil.copytree(str(four_epochs.folder / 'checkpoints'), str(tmp_path / 'checkpoints'))
