@@ -1,5 +1,6 @@
 """The page of lesson 1 in a real browser, judged by TensorFlow."""
 import base64
+import fractions
 import io
 import os
 import pathlib
@@ -301,7 +302,7 @@ def cell(page, row, column):
 
 
 @pytest.mark.parametrize('typed, value', [('1,5', 1.5), ('-', 0.25), ('Infinity', 0.25), ('', 0),
-                                          ('.0625', 0.0625), ('-2', -2)])
+                                          ('.0625', 0.0625), ('-2', -2), ('1/9', 1 / 9)])
 def test_a_weight_is_what_a_person_means(page, typed, value):
     choose(page, 'kernels', 'blur')
     replace(page, cell(page, 1, 1), typed or Keys.BACKSPACE)
@@ -311,7 +312,8 @@ def test_a_weight_is_what_a_person_means(page, typed, value):
     assert (cell(page, 1, 1).get_attribute('aria-invalid') == 'true') == is_none == ('number' in text(page, 'error'))
     cell(page, 1, 1).send_keys(Keys.TAB)  # what is no number becomes the weight again, and an empty cell 0
     assert cell(page, 1, 1).get_attribute('aria-invalid') != 'true'
-    assert float(cell(page, 1, 1).get_attribute('value').replace(',', '.')) == pytest.approx(found)
+    shown = cell(page, 1, 1).get_attribute('value').replace(',', '.')
+    assert float(fractions.Fraction(shown)) == pytest.approx(found)
 
 
 def test_weights_change_by_dragging_and_by_keys(page):

@@ -196,7 +196,7 @@ const weightOf = ({dataset}) => matrix[dataset.y][dataset.x];
 const largestOf = rows => Math.max(...rows.flat().map(Math.abs), 1e-9);
 
 // Takes a number as people type it: 1,5 is 1.5, and an empty cell is 0. Returns NaN for what is not one yet, as "-".
-const numberOf = text => Number(text.trim().replace(',', '.').replace('\u2212', '-'));
+const numberOf = text => text.replace(',', '.').replace('\u2212', '-').split('/').map(Number).reduce((a, b) => a / b);
 
 function setWeight(input, value) {
   const isNumber = Math.abs(value) <= 1e6;  // NaN is not
