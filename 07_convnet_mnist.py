@@ -59,7 +59,7 @@ def fully_connected(inputs, units, name, initializer, activation=tf.identity):
 
 
 def dropout(inputs, keep_prob, seed):
-    """Zeroes values with probability 1 - keep_prob, divides others by keep_prob: against overfitting, learning by heart.
+    """Zeroes values with probability 1 - keep_prob, divides others by keep_prob; against overfitting (learning by heart).
 
     tf.nn.dropout restarts its random numbers in each session. This mask depends on the seed and the step alone, so that
     training can be continued as if it had never stopped.
@@ -225,7 +225,7 @@ def accuracy(session, correct_count, images, labels, dataset, batch_size=500):
 def predict(flags):
     """Reads the digits in pictures with the network of the newest checkpoint, with the averages of its weights."""
     from support import digits  # needs OpenCV, which training does without
-    checkpoint, saved = runs.trained_checkpoint(flags)  # saved: its settings, history and layers
+    checkpoint, saved = runs.trained_checkpoint(flags)  # saved: what its JSON has
     images = tf.placeholder(tf.uint8, [None, IMAGE_SIZE, IMAGE_SIZE])
     probabilities = tf.nn.softmax(inference(images, keep_prob=1.0, conv1_kind=saved['settings']['conv1'],
                                             classes=len(saved['classes'])))

@@ -134,9 +134,9 @@ def read_image(path, smallest=(1, 1), most_pixels=math.inf, backdrop='white'):
     """Reads a picture in any format that Pillow knows: float32 [height, width, 3], RGB, 0 to 1.
 
     It is rotated as its EXIF data say. Of an animation the first frame is read, and transparent parts become the
-    backdrop. Of more than 8 bits, white is the smallest of 255, 4095 and 65535 that no value exceeds (of floats: 1, 255,
-    or the largest). With more than most_pixels it is made smaller. Raises UserError for anything else, and for less than
-    the smallest (height, width).
+    backdrop. Of more than 8 bits, white is the smallest of 255, 4095 and 65535 that no value exceeds (of floats: 1,
+    255, or the largest). With more than most_pixels it is made smaller. Raises UserError for anything else, and for
+    less than the smallest (height, width).
     """
     image = open_picture(path, most_pixels)
     if image.mode[0] in 'IF':  # 16 or 32 bits per pixel, which convert() would clip at 255
@@ -199,19 +199,20 @@ def with_classes(directory, train, test):
     The names are its lines, or else the labels as they are in the files, which may begin with 1.
     """
     labels = np.concatenate([train.labels, test.labels])
-    first = int(labels.min() == 1)
-    names = [str(label) for label in range(first, int(labels.max()) + 1)]
+    largest, first = int(labels.max()), int(labels.min() == 1)
     path = os.path.join(directory, 'classes.txt')
     are_named = os.path.isfile(path)
     if are_named:
         with open(path, encoding='utf-8-sig', errors='replace') as file:
-            lines = [''.join(filter(str.isprintable, line)).strip() for line in file if line.strip()]
-        if len(lines) < len(names):
+            names = [''.join(filter(str.isprintable, line)).strip() for line in file if line.strip()]
+        first *= largest == len(names)  # or the class with the label 0 has no images
+        if len(names) <= largest - first:
             raise UserError('{}: expected the names of {} classes, one in each line, found {}'.format(
-                path, len(names), len(lines)))
-        names = lines
-    if len(names) < 2:
-        raise UserError('{}: expected at least 2 classes, found 1'.format(directory))
+                path, largest - first + 1, len(names)))
+    else:
+        names = [str(label) for label in range(first, largest + 1)]
+    if not 2 <= len(names) <= 256:
+        raise UserError('{}: expected 2 to 256 classes, found {}'.format(directory, len(names)))
     for part, dataset in ('training', train), ('test', test):
         missing = [name for label, name in enumerate(names, first) if label not in dataset.labels]
         if missing:

@@ -287,7 +287,7 @@ def plot_network(trained):
     axis = figure.add_axes([0, 0, 1, 1])
     axis.imshow(image, cmap='Greys', extent=[0, width, 0, height])
     axis.add_patch(Rectangle((0, 0), width, height, fill=False))
-    columns = [(width, 'right', 'black', ['a test digit', results.shape_text(image.shape), 'parameters',
+    columns = [(width, 'right', 'black', ['a test image', results.shape_text(image.shape), 'parameters',
                                           'one value sees'])]
     x, highest = width, height
     for index, (name, values) in enumerate(trained.activations.items()):
@@ -349,7 +349,7 @@ def plot_activations(image, conv1_kernels, layers):
     figure = Figure(figsize=(3 + 5.5 * len(layers), 7))
     grid = figure.add_gridspec(1, 1 + len(layers), width_ratios=[0.35] + [1] * len(layers), left=0.02, right=0.98,
                                top=0.92, bottom=0.07, wspace=0.06)
-    show_tiles(figure.add_subplot(grid[0]), 'a test digit', image[np.newaxis] / 255, columns=1)
+    show_tiles(figure.add_subplot(grid[0]), 'a test image', image[np.newaxis] / 255, columns=1)
     for index, (name, activations) in enumerate(layers.items()):
         active = activations[activations > 0]
         tiles = np.moveaxis(activations, 2, 0) / (np.percentile(active, 95) if active.size else 1)

@@ -52,7 +52,7 @@ def files_in(folder):
 
 
 def read_classes(folder):
-    """Returns the names of the classes, and uint8 images [n, SIZE, SIZE] and labels [n] of all pictures, in random order.
+    """Returns the names of the classes, and uint8 images [n, SIZE, SIZE] and labels [n], in random order.
 
     Files that cannot be read are named on stderr. Raises UserError unless there are 2 to 256 classes.
     """

@@ -36,7 +36,7 @@ def window(layer):
     first = last = np.array(layer.shape.as_list()[1:3]) // 2
     op = layer.op
     while op.inputs:
-        source = max(op.inputs, key=lambda tensor: tensor.shape.ndims or 0)  # not a number that a layer is multiplied by
+        source = max(op.inputs, key=lambda tensor: tensor.shape.ndims or 0)  # no number that multiplies it
         before, after = [np.array(tensor.shape.as_list()[1:3]) for tensor in (source, op.outputs[0])]
         is_conv = op.type in ('Conv2D', 'DepthwiseConv2dNative') and set(op.get_attr('dilations')) == {1}
         if is_conv or op.type in ('MaxPool', 'AvgPool'):

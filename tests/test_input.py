@@ -3,6 +3,7 @@ import gzip
 import hashlib
 import io
 import os
+import re
 import shutil
 
 import numpy as np
@@ -141,8 +142,18 @@ def test_the_number_and_the_names_of_classes_are_the_data_s(tmp_path, capsys):
         utils.read_mnist(folder)
 
 
+def test_a_class_without_images_keeps_its_place(tmp_path, capsys):
+    """The labels 1 and 2 are the second and third of three names, and the first and second of two."""
+    folder = write_dataset(tmp_path, np.arange(20) % 2 + 1)
+    for names, labels in ('abc', {1, 2}), ('ab', {0, 1}):
+        (tmp_path / 'classes.txt').write_text('\n'.join(names))
+        data = utils.read_mnist(folder)
+        assert data.classes == list(names) and set(data.test.labels) == labels
+    assert re.findall(r'no (\w+) image of a', capsys.readouterr().err) == ['training', 'test']
+
+
 def test_one_class(tmp_path):
-    with pytest.raises(utils.UserError, match='at least 2 classes, found 1'):
+    with pytest.raises(utils.UserError, match='expected 2 to 256 classes, found 1'):
         utils.read_mnist(write_dataset(tmp_path, np.zeros(20)))
 
 

@@ -53,7 +53,8 @@ def test_a_folder_of_pictures_becomes_a_dataset(shapes):
     data = utils.read_mnist(str(folder / 'mine'))
     assert data.classes == CLASSES and not data.are_digits
     assert [np.bincount(each.labels).tolist() for each in data[:3]] == [[48] * 3, [4] * 3, [8] * 3]
-    expected = [own_data.image_of(utils.read_image(str(path)), 28) for path in sorted((folder / 'pictures').glob('*/*.png'))]
+    paths = sorted((folder / 'pictures').glob('*/*.png'))
+    expected = [own_data.image_of(utils.read_image(str(path)), 28) for path in paths]
     images = np.concatenate([each.images for each in data[:3]])
     assert sorted(image.tobytes() for image in images) == sorted(image.tobytes() for image in expected)
     assert images.min(axis=(1, 2)).max() < 80 and images.max(axis=(1, 2)).min() > 195  # whatever the contrast was
