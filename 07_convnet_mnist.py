@@ -59,7 +59,7 @@ def fully_connected(inputs, units, name, initializer, activation=tf.identity):
 
 
 def dropout(inputs, keep_prob, seed):
-    """Zeroes values with probability 1 - keep_prob, divides others by keep_prob: against overfitting, learning by heart.
+    """Zeroes values with probability 1 - keep_prob, divides others by keep_prob: against overfitting, learning by rote.
 
     tf.nn.dropout restarts its random numbers in each session. This mask depends on the seed and the step alone, so that
     training can be continued as if it had never stopped.
