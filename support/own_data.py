@@ -79,10 +79,10 @@ def main(arguments=None):
     parser.add_argument('pictures', help='a folder that has a folder of pictures for each class')
     parser.add_argument('dataset', help='a new folder, for --data-dir')
     flags = parser.parse_args(arguments)
-    outputs.make([flags.dataset])
-    if os.listdir(flags.dataset):
+    if os.path.isdir(flags.dataset) and os.listdir(flags.dataset):
         raise utils.UserError('{}: expected a new or an empty folder, found files in it'.format(flags.dataset))
     names, images, labels = read_classes(flags.pictures)
+    outputs.make([flags.dataset])
     outputs.write_whole(os.path.join(flags.dataset, 'classes.txt'), '\n'.join(names).encode())
     test = utils.random_part(labels, 7)
     for part, chosen in ('train', ~test), ('t10k', test):

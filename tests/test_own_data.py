@@ -86,6 +86,7 @@ def test_folders_that_cannot_become_a_dataset(tmp_path, classes, message):
             (tmp_path / 'pictures' / name / 'a.png').write_text('')
     with pytest.raises(utils.UserError, match=message):
         own_data.main([str(tmp_path / 'pictures'), str(tmp_path / 'mine')])
+    assert not (tmp_path / 'mine').exists()
     with pytest.raises(utils.UserError, match='expected a new or an empty folder'):  # it would hide MNIST's files
         own_data.main([str(tmp_path / 'pictures'), utils.MNIST_DIR])
 
