@@ -334,7 +334,8 @@ def browser(request, tmp_path_factory):
         pytest.skip('{} are not here'.format(' and '.join(BROWSERS[name])))
     if name == 'firefox':
         options = webdriver.FirefoxOptions()
-        for preference, value in ('layout.css.devPixelsPerPx', '2.0'), ('dom.w3c_touch_events.enabled', 1):
+        for preference, value in [('layout.css.devPixelsPerPx', '2.0'), ('dom.w3c_touch_events.enabled', 1)] + [
+                ('media.navigator.' + each, True) for each in ('streams.fake', 'permission.disabled')]:
             options.set_preference(preference, value)
         arguments = ['headless', 'width=1400', 'height=1200']
         service = FirefoxService(driver_path)
@@ -343,6 +344,7 @@ def browser(request, tmp_path_factory):
         arguments = ['headless', 'no-sandbox', 'disable-gpu', 'disable-dev-shm-usage', 'disable-quic', 'no-first-run',
                      'disable-background-networking', 'disable-component-update', 'disable-sync',
                      'window-size=1400,1200', 'force-device-scale-factor=2',
+                     'use-fake-device-for-media-stream', 'use-fake-ui-for-media-stream',
                      'user-data-dir={}'.format(tmp_path_factory.mktemp('chromium'))]
         service = ChromeService(driver_path)
     options.binary_location = browser_path

@@ -68,11 +68,11 @@ function update() {
   at('pictureSize').textContent = `${input.height} high, ${input.width} wide${picture.reduced}`;
   at('resultSize').textContent = `${formula(input.height, h)} = ${output.height} high, ` +
     `${formula(input.width, w)} = ${output.width} wide` + (stride > 1 ? ', shown enlarged' : '');
-  at('scale').textContent = isZeroSum ? 'black -1, grey 0, white 1' : 'black 0, white 1';
   if (drawn !== input) draw(at('picture'), input);
   drawn = input;
   document.body.style.setProperty('--shape', picture.grey.width / picture.grey.height);
   black = isZeroSum ? -1 : 0;
+  at('scale').textContent = (isZeroSum ? 'black -1, grey 0, white 1' : 'black 0, white 1') + clipping();
   showAll();
   showCode();
   chooseCentre(centre.row, centre.column);
@@ -86,6 +86,14 @@ function compute(next) {
     next.kernel.map((row, y) => row.map((weight, x) => weight - computed.kernel[y][x]));
   output = ofEachChannel(next.input, change, next.stride, next.padding, isLike ? output : undefined);
   computed = next;
+}
+
+// Says how much of the output is cut off on the screen, from one value in twenty on.
+function clipping() {
+  let count = 0;
+  for (const value of output.array) if (value < black - 0.001 || value > 1.001) count++;
+  const percent = Math.round(100 * count / output.array.length);
+  return percent < 5 ? '' : `; ${percent}% of the values lie outside and are clipped`;
 }
 
 const sumsToZero = weights => Math.abs(sumOf(weights)) <= data.zeroSum * sumOf(weights.map(Math.abs));
@@ -126,11 +134,11 @@ function choosePixel(row, column) {
   at('arithmetic').classList.toggle('small', kernel[0].length > 5);
   const parts = (rgb ? ['red ', 'green ', 'blue '] : ['']).map((name, c) =>
     contribution(input, c, top, left, kernel, name));
-  const sums = parts.map(part => part.sum.toFixed(6));
+  const sums = parts.map(part => part.sum.toFixed(4));
   at('where').textContent = `Output row ${pixel.row}, column ${pixel.column}`;
   at('arithmetic').innerHTML = parts.map(part => part.html()).join('');
-  at('total').textContent = !rgb ? `The pixel is ${sums[0]}.` :
-    wrong ? `Red, green and blue become ${sums.join(' + ')} = ${sumOf(parts.map(part => part.sum)).toFixed(6)}.` :
+  at('total').textContent = !rgb ? `The products add up to ${sums[0]}.` :
+    wrong ? `Red, green and blue become ${sums.join(' + ')} = ${sumOf(parts.map(part => part.sum)).toFixed(4)}.` :
       `Red becomes ${sums[0]}, green ${sums[1]}, blue ${sums[2]}.`;
   at('lines').innerHTML = linesBetween(frameOf('picture'), frameOf('result')) +
     linesBetween(frameOf('pictureNear'), frameOf('resultNear'));
@@ -177,8 +185,7 @@ function setMatrix(rows, name) {
 
 function setName(name) {
   kernelName = name;
-  if (name === 'your own') own = matrix;
-  if (own === matrix) showEffect('your own', matrix);
+  if (name === 'your own') showEffect(name, own = matrix);
   for (const button of at('kernels').children) button.ariaPressed = button.value === name;
   const largest = largestOf(matrix);
   for (const each of at('editor').querySelectorAll('input')) each.style = signed(weightOf(each), largest);
@@ -205,9 +212,7 @@ function setWeight(input, value) {
   if (!isNumber) return;
   matrix = matrix.map(row => [...row]);
   matrix[input.dataset.y][input.dataset.x] = value;
-  own = matrix;
-  const isNow = ([, rows]) => JSON.stringify(rows) === JSON.stringify(matrix);
-  setName(Object.entries(data.kernels).find(isNow)?.[0] ?? 'your own');
+  setName('your own');
 }
 
 // A list that is longer or shorter around the same centre.
@@ -256,11 +261,38 @@ let newest;  // the source that was chosen last, which a slower one before it do
 async function openFile(file) {
   if (!file) return;  // the dialog was cancelled
   newest = file;
+  freeze();
   const bitmap = await createImageBitmap(file).catch(() => null);
   if (newest !== file) return;
-  at('fileError').textContent = bitmap ? '' :
-    `${file.name} is no picture that this browser can read. The earlier one stays.`;
+  if (!bitmap) at('error').textContent = `${file.name} is no picture that this browser can read. The old one stays.`;
   if (!bitmap) return;
   setPicture(bitmap, '"' + file.name.replace(/["\\$`]/g, '\\$&') + '"');
   update();
+}
+
+let camera;  // its stream, while the picture is what it sees; a click keeps the last one
+
+async function useCamera() {
+  at('camera').disabled = true;
+  camera = await navigator.mediaDevices?.getUserMedia({video: {width: data.side}}).catch(() => undefined);
+  at('camera').disabled = false;
+  if (!camera) at('error').textContent = 'There is no camera that this browser may use.';
+  if (!camera) return;
+  at('camera').textContent = 'Freeze';
+  const video = Object.assign(document.createElement('video'), {srcObject: camera, muted: true, playsInline: true});
+  await video.play();
+  Object.assign(video, {width: video.videoWidth, height: video.videoHeight});
+  const next = () => {
+    if (camera !== video.srcObject) return;
+    setPicture(video, 'your_picture.png');
+    update();
+    requestAnimationFrame(next);
+  };
+  next();
+}
+
+function freeze() {
+  camera?.getTracks().forEach(track => track.stop());
+  camera = undefined;
+  at('camera').textContent = 'Camera';
 }

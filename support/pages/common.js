@@ -148,7 +148,7 @@ function matrixTable(heading, rows, kind, isZero = () => false) {
 }
 
 // What one channel of the input contributes to one output value: patch x kernel = products, and their sum; html() shows
-// them.
+// them, and the sum of one among several channels.
 function contribution(input, c, top, left, kernel, name = '') {
   const patch = kernel.map((row, y) => row.map((_, x) => valueAt(input, top + y, left + x, c)));
   const products = kernel.map((row, y) => row.map((weight, x) => weight * patch[y][x]));
@@ -156,7 +156,7 @@ function contribution(input, c, top, left, kernel, name = '') {
   const html = () => '<div class="equation">' +
     matrixTable(name + 'patch', patch, 'patch', (y, x) => !isInside(input, top + y, left + x)) + '<b>&times;</b>' +
     matrixTable('kernel', kernel, 'kernel') + '<b>=</b>' + matrixTable('products, cell by cell', products, 'products') +
-    `<b>sum ${sum.toFixed(6)}</b></div>`;
+    (name && `<b>sum ${sum.toFixed(4)}</b>`) + '</div>';
   return {c, sum, html};
 }
 

@@ -1,7 +1,10 @@
 // ---- Events ----
 
 for (const canvas of [at('picture'), at('result')]) {  // a place in the picture is the same place in the output
-  canvas.addEventListener('pointerdown', () => play(false));
+  canvas.addEventListener('pointerdown', () => {
+    play(false);
+    freeze();
+  });
   listen(canvas, (y, x) => {
     if (at('play').ariaPressed === 'true') return;
     if (seen !== output) showAll();
@@ -18,18 +21,6 @@ at('editor').onkeydown = event => {
   show(event.target, weightOf(event.target) + step * (event.shiftKey ? 1 : 0.1));
 };
 for (const type of ['click', 'focusin']) at('editor').addEventListener(type, ({target}) => target.select?.());
-at('editor').ondragstart = event => event.preventDefault();  // of selected digits: a drag changes the weight
-let drag;  // {y, value}: where a drag up or down began, and the weight then
-at('editor').onpointerdown = ({target, pointerId, pointerType, clientY}) => {
-  drag = undefined;
-  if (!target.matches('input') || pointerType === 'touch' && target !== document.activeElement) return;  // it scrolls
-  target.setPointerCapture(pointerId);
-  drag = {y: clientY, value: weightOf(target)};
-};
-at('editor').onpointermove = ({target, buttons, clientY}) => {
-  const up = drag?.y - clientY;
-  if (buttons && Math.abs(up) > 4) show(target, drag.value + up / 50);  // less is a click with an unsteady hand
-};
 
 function show(input, value) {
   input.value = Number(value.toFixed(4));
@@ -50,6 +41,7 @@ at('divide').onclick = () => {
   at('editor').querySelector('input').focus();  // the button does nothing now
 };
 at('file').onchange = ({target}) => openFile(target.files[0]);
+at('camera').onclick = () => camera ? freeze() : useCamera();
 window.onresize = () => pixel && choosePixel(pixel.row, pixel.column);
 
 // ---- The kernel slides ----
@@ -101,11 +93,6 @@ at('play').onclick = () => {
   }
   play(!isPlaying);
 };
-at('step').onclick = () => {
-  play(false);
-  keep(false);
-  slide(1);
-};
 
 // ---- The guide: what to look at, step by step; the last asks for a kernel, and checks it ----
 
@@ -117,7 +104,7 @@ const GUIDE = [
   ['play', 'Play slides the kernel over the picture; the output fills in behind it.'],
   ['kernels', 'Choose blur: all weights are positive, and the output is a weighted mean of neighbours.',
     () => kernelName === 'blur' && ' Yes: fine details are gone.'],
-  ['editor', 'Change a weight: type, use the arrow keys, or drag up and down in a cell (a finger taps it first).',
+  ['editor', 'Change a weight: type, or use the arrow keys up and down.',
     () => own === matrix && ' Yes: the output follows.'],
   ['stride', 'A stride of 2 moves the kernel by two pixels: the output has half the height and width.',
     () => settings().stride === 2 && ` Yes: ${output.height} by ${output.width}.`],
