@@ -94,7 +94,7 @@ const probabilityText = value => value > 0.99995 ? '>0.9999' : value < 0.00005 ?
 const largestAt = array => array.reduce((best, value, i) => value > array[best] ? i : best, 0);
 
 at('bars').innerHTML = '<span></span><span>logit</span><span>e<sup>logit - largest</sup></span>' +
-  '<span>probability</span><span></span>' + data.classes.map((name, digit) => `<button data-digit="${digit}"></button>` +
+  '<span>probability</span><span></span>' + data.classes.map((_, digit) => `<button data-digit="${digit}"></button>` +
   '<span></span><span></span><span></span><progress></progress>').join('');
 const bars = [...at('bars').querySelectorAll('button')].map((button, digit) => {  // three numbers and a bar for each
   const cells = [...at('bars').children], place = cells.indexOf(button), name = data.classes[digit];
@@ -131,6 +131,7 @@ function hide(y, x) {
     Math.abs(i % data.size - hidden.x) <= HIDDEN;
   showNetwork(whole.map((value, i) => isHidden(i) ? 0 : value));
   explain();
+  showGuide();
 }
 
 function hideNothing() {
@@ -143,8 +144,8 @@ function hideNothing() {
 function showAnswer() {
   const {exponentials, probabilities} = softmaxOf([...network[LAST].array]), first = largestAt(probabilities);
   const second = largestAt(probabilities.map((value, digit) => digit === first ? -1 : value));
-  at('answer').textContent = `${hidden ? 'A part hidden' : shown}: the network reads ${data.classes[first]} (probability ` +
-    `${probabilityText(probabilities[first])}${isUnsure() ? ', unsure' : ''}); ` +
+  at('answer').textContent = `${hidden ? 'A part hidden' : shown}: the network reads ${data.classes[first]} ` +
+    `(probability ${probabilityText(probabilities[first])}${isUnsure() ? ', unsure' : ''}); ` +
     `next ${data.classes[second]} (${probabilityText(probabilities[second])}).`;
   for (const [digit, [logit, exponential, probability, bar]] of bars.entries()) {
     logit.textContent = network[LAST].array[digit].toFixed(3);
@@ -152,7 +153,7 @@ function showAnswer() {
     probability.textContent = probabilityText(probabilities[digit]);
     bar.value = probabilities[digit];
   }
-  at('bars').classList.remove('empty');
+  document.body.classList.remove('empty');
 }
 
 // ---- The arithmetic of one activation ----

@@ -42,11 +42,7 @@ function compare(isHandCoded) {
   choose(name, y, x, channel);
 }
 
-at('words').onpointerdown = event => {  // on a phone, where a tap has unfolded the arithmetic, this folds it
-  if (!at('arithmetic').matches(':focus-within')) return;
-  event.preventDefault();
-  document.activeElement.blur();
-};
+at('fold').onclick = ({target}) => target.ariaExpanded = target.ariaExpanded !== 'true';  // it is there on a phone
 at('handCoded').onchange = ({target}) => compare(target.checked);
 listen(at('channel'), (y, x) => choose(chosen.name, Math.floor(y), Math.floor(x), chosen.channel),
        (rows, columns, channels = 0) =>
@@ -107,12 +103,7 @@ function readDrawing() {
 }
 
 function showNothing(answer) {
-  for (const canvas of document.querySelectorAll('#layers canvas'))
-    canvas.getContext('2d').clearRect(0, 0, canvas.width, canvas.height);
-  for (const each of document.querySelectorAll('.framed i')) each.hidden = true;
-  for (const id of ['words', 'numbers', 'lines']) at(id).innerHTML = '';
-  at('bars').classList.add('empty');
-  at('enlarged').hidden = true;
+  document.body.classList.add('empty');
   shown = '';  // nothing is explained
   at('guideNext').disabled = true;
   at('answer').textContent = answer;
@@ -180,11 +171,12 @@ const kindOf = name => name === LAST ? 'last' : name === firstConv ? 'first' : !
 const GUIDE = [
   ['drawing', 'Draw a digit: the network that you trained reads it at once, and all layers below follow.'],
   ['image', `It sees ${data.size} x ${data.size} pixels. Point at them: a grey square hides a part, and the ten bars ` +
-    'answer. What matters to the network?'],
+    'answer. What matters to the network?', () => hidden && ` ${at('answer').textContent}`],
   ...data.order.filter((name, i) => data.order.findIndex(other => kindOf(other) === kindOf(name)) === i).map(name =>
     [at(name) ? name : 'bars', `${name}: ${STEPS[kindOf(name)](name)}`, undefined, () => {
       compare(false);
       keep(false);
+      at('fold').ariaExpanded = kindOf(name) === 'conv';
       choose(...Object.values(strongestOf(name)));
     }]),
   ['drawing', `Now you: draw or find a digit that the network reads with a probability below ${data.unsure}.`,
@@ -198,7 +190,7 @@ const isRight = data.probabilities.every((expected, i) => {
   return expected.every((probability, digit) => Math.abs(probability - probabilities[digit]) <= data.tolerance);
 });
 if (isRight) {
-  document.querySelector('.digit').onclick();
+  (document.querySelector('#mistakes > :last-child') ?? document.querySelector('.digit')).onclick();
   compare(false);
   choose(...Object.values(strongestOf(data.order[0])));
   showGuide(0);
