@@ -120,24 +120,26 @@ def test_a_unit_names_what_has_the_largest_effects(page, name, inputs):
 
 
 def test_hand_coded_kernels_take_the_place_of_the_learned_ones(page, mnist):
-    """Judged by SciPy. The layers after them stay those of the network."""
-    before = page.execute_script('choose("conv1", 20, 10, 3); return Array.from(network.pool1.array)')
+    """Judged by SciPy. The layers after them stay those of the network, and see what they make of the image."""
+    before = page.execute_script('return [...network[LAST].array]')
     page.find_element(By.ID, 'handCoded').click()
-    found = page.execute_script('return Array.from(network["hand-coded"].array)')
+    conv1, conv2, weights, biases = page.execute_script("""const {weights, biases} = layers.conv2;
+        return [[...network.conv1.array], [...network.conv2.array], [...weights], biases]""")
     image, bank = mnist.test.images[0] / 255, kernels.filter_bank()[:, :, 0]
-    expected = np.stack([scipy.signal.correlate2d(image, bank[:, :, k], mode='same') for k in range(32)], axis=2)
-    np.testing.assert_allclose(np.reshape(found, [28, 28, 32]), expected.clip(0), atol=1e-6)
-    assert page.execute_script('return Array.from(network.pool1.array)') == before
-    assert text(page, 'arithmetic').startswith('hand-coded, channel 3, row 20, column 10')
-    shown = [page.find_element(By.ID, name).is_displayed() for name in ('conv1', 'hand-coded')]
-    assert shown == [False, True]
+    expected = np.stack([scipy.signal.correlate2d(image, bank[:, :, k], mode='same') for k in range(32)]).clip(0)
+    np.testing.assert_allclose(np.reshape(conv1, [28, 28, 32]), np.moveaxis(expected, 0, 2), atol=1e-6)
+    pool1, weights = expected.reshape(32, 14, 2, 14, 2).max(axis=(2, 4)), np.reshape(weights, [5, 5, 32, 64])
+    for k in 0, 40:
+        sums = [scipy.signal.correlate2d(pool1[c], weights[:, :, c, k], mode='same') for c in range(32)]
+        np.testing.assert_allclose(np.reshape(conv2, [14, 14, 64])[..., k], (sum(sums) + biases[k]).clip(0), atol=1e-4)
+    assert text(page, 'arithmetic').startswith('conv1, channel ')
+    shown = numbers(page, 'kernel').reshape(5, 5)
+    assert (np.abs(bank - shown[..., np.newaxis]).max(axis=(0, 1)) < 6e-5).any()
+    kernel = """const {width, height} = at('conv1'); return [...at('conv1').getContext('2d').getImageData(
+        0, 0, 28, 28).data]"""  # of channel 0
+    drawn = page.execute_script(kernel)
     page.find_element(By.ID, 'handCoded').click()
-    shown = [page.find_element(By.ID, name).is_displayed() for name in ('conv1', 'hand-coded')]
-    page.execute_script('compare(true); choose("pool1", 1, 2, 3)')  # which comes from conv1, and so has no lines
-    assert page.find_element(By.ID, 'handCoded').is_selected()
-    assert not page.find_elements(By.CSS_SELECTOR, '#lines path')
-    page.execute_script('compare(false); choose("conv1", 5, 6, 7)')
-    assert shown == [True, False] and text(page, 'arithmetic').startswith('conv1, channel 7, row 5, column 6')
+    assert page.execute_script('return [...network[LAST].array]') == before and page.execute_script(kernel) != drawn
 
 
 # ---- What is drawn ----
@@ -150,7 +152,7 @@ def paint(page, picture):
 
 
 @pytest.mark.parametrize('boxes, says', [
-    ([], 'This does not look like a digit.'), ([(60, 60, 200, 200)], 'This does not look like a digit.'),  # too thick
+    ([], 'Draw a digit, or choose one.'), ([(60, 60, 200, 200)], 'This does not look like a digit.'),  # too thick
     ([(40, 40, 58, 240), (140, 40, 158, 240)], 'Draw one digit'), ([(40, 40, 58, 240), (75, 40, 158, 58)], 'Your d'),
     ([(100, 20, 118, 110), (100, 180, 118, 270)], 'Draw one digit'), ([(140, 140, 160, 240)], 'Your drawing: the ')])
 def test_two_digits_far_apart_and_what_is_no_stroke_are_refused(page, boxes, says):
@@ -366,6 +368,7 @@ def point(page, *events):
 
 
 def test_clear_leaves_nothing_and_one_pointer_draws(page):
+    page.find_element(By.CSS_SELECTOR, '.digit').click()
     page.execute_script('showGuide(5)')
     layers = page.find_element(By.ID, 'layers')
     place = layers.location
@@ -385,7 +388,8 @@ def test_clear_leaves_nothing_and_one_pointer_draws(page):
     while page.find_element(By.ID, 'undo').is_enabled():
         dark.append(page.execute_script(ink))
         page.find_element(By.ID, 'undo').click()
-    assert dark[0] > dark[1] > page.execute_script(ink) == 0 and len(dark) == 2  # one stroke after the other
+    assert dark[0] > dark[1] > dark[2] == 0 and len(dark) == 3  # one stroke after the other, and what Clear took away
+    assert page.execute_script(ink) > 0 and text(page, 'answer').startswith('Your drawing: ')
 
 
 def test_a_square_under_the_pointer_hides_a_part_of_the_image_from_the_network(page, network, mnist):
@@ -509,7 +513,7 @@ def test_the_page_is_written_for_networks_that_it_computes_alone(browser, tmp_pa
         for name, expected in given.activations.items():
             np.testing.assert_allclose(found[name], expected.ravel(), atol=0.03 * np.abs(expected).max(), err_msg=name)
         title = browser.find_element(By.CSS_SELECTOR, '#layers figure:nth-of-type(2) figcaption').text
-        assert title.startswith('conv0: {} channels of 28 x 28'.format(kinds[0][1][1]))
+        assert title == 'conv0: kernels, and 28 x 28 x {}'.format(kinds[0][1][1])
 
 
 def write_page(folder, given, classes=utils.DIGITS):

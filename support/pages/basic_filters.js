@@ -12,7 +12,7 @@ let centre;   // {row, column} of the picture, under the kernel's centre, which 
 let centreBefore;  // the kernel slid
 let filled;   // how many outputs are shown while the kernel slides; later Infinity
 let seen;     // the output as far as it is shown; NaN is what is not
-let black;  // the value of the output that is shown so: 0 or -1
+let black;    // the value of the output that is shown so: 0 or -1
 
 // ---- What the controls say ----
 
@@ -67,12 +67,12 @@ function update() {
   const formula = (length, k) => `ceil(${padding === 'SAME' ? length : `(${length} - ${k} + 1)`} / ${stride})`;
   at('pictureSize').textContent = `${input.height} high, ${input.width} wide${picture.reduced}`;
   at('resultSize').textContent = `${formula(input.height, h)} = ${output.height} high, ` +
-    `${formula(input.width, w)} = ${output.width} wide` + (stride > 1 ? ', shown enlarged' : '');
+    `${formula(input.width, w)} = ${output.width} wide`;
   if (drawn !== input) draw(at('picture'), input);
   drawn = input;
   document.body.style.setProperty('--shape', picture.grey.width / picture.grey.height);
-  black = isZeroSum ? -1 : 0;
-  at('scale').textContent = (isZeroSum ? 'black -1, grey 0, white 1' : 'black 0, white 1') + clipping();
+  black = blackOf(kernel);
+  at('scale').textContent = `${stride > 1 ? 'enlarged; ' : ''}black ${black ? '-1, grey 0' : 0}, white 1${clipping()}`;
   showAll();
   showCode();
   chooseCentre(centre.row, centre.column);
@@ -88,12 +88,15 @@ function compute(next) {
   computed = next;
 }
 
-// Says how much of the output is cut off on the screen, from one value in twenty on.
+// -1 for a kernel that makes flat areas dark, and has negative weights, so that its output has both signs; else 0.
+const blackOf = kernel => kernel.flat().some(weight => weight < 0) && sumOf(kernel) < 0.5 ? -1 : 0;
+
+// Says how much of the output is cut off on the screen.
 function clipping() {
   let count = 0;
   for (const value of output.array) if (value < black - 0.001 || value > 1.001) count++;
   const percent = Math.round(100 * count / output.array.length);
-  return percent < 5 ? '' : `; ${percent}% of the values lie outside and are clipped`;
+  return percent < 1 ? '' : `; ${percent}% of the values lie outside and are clipped`;
 }
 
 const sumsToZero = weights => Math.abs(sumOf(weights)) <= data.zeroSum * sumOf(weights.map(Math.abs));
@@ -105,7 +108,7 @@ function words(kernel, sum, isZeroSum, wrong) {
   if (isZeroSum) text.push(`${weights} 0: flat areas become 0, shown grey.`);
   else if (Math.abs(sum - 1) <= data.unitSum) text.push(`${weights} 1: flat areas keep their brightness.`);
   else text.push(`${weights} ${Number(sum.toPrecision(4))}: flat areas become ` +
-                 (sum > 1 ? 'brighter.' : sum > 0 ? 'darker.' : 'negative, shown black.'));
+                 (sum > 1 ? 'brighter.' : sum > 0 ? 'darker.' : 'negative.'));
   if (kernel.flat().every(weight => weight >= 0) && kernel.flat().filter(weight => weight).length > 1)
     text.push('No weight is negative: it mixes neighbours, which blurs.');
   return text.join(' ');
@@ -134,12 +137,9 @@ function choosePixel(row, column) {
   at('arithmetic').classList.toggle('small', kernel[0].length > 5);
   const parts = (rgb ? ['red ', 'green ', 'blue '] : ['']).map((name, c) =>
     contribution(input, c, top, left, kernel, name));
-  const sums = parts.map(part => part.sum.toFixed(4));
   at('where').textContent = `Output row ${pixel.row}, column ${pixel.column}`;
   at('arithmetic').innerHTML = parts.map(part => part.html()).join('');
-  at('total').textContent = !rgb ? `The products add up to ${sums[0]}.` :
-    wrong ? `Red, green and blue become ${sums.join(' + ')} = ${sumOf(parts.map(part => part.sum)).toFixed(4)}.` :
-      `Red becomes ${sums[0]}, green ${sums[1]}, blue ${sums[2]}.`;
+  at('total').textContent = wrong ? `All three add up to ${decimal(sumOf(parts.map(part => part.sum)))}.` : '';
   at('lines').innerHTML = linesBetween(frameOf('picture'), frameOf('result')) +
     linesBetween(frameOf('pictureNear'), frameOf('resultNear'));
   showGuide();
@@ -196,7 +196,7 @@ function setName(name) {
 function showEffect(name, kernel) {
   const button = [...at('kernels').children].find(each => each.value === name);
   button.disabled = false;
-  draw(button.firstChild, ofEachChannel(picture.small, kernel, 1, 'SAME'), sumsToZero(kernel.flat()) ? -1 : 0);
+  draw(button.firstChild, ofEachChannel(picture.small, kernel, 1, 'SAME'), blackOf(kernel));
 }
 
 const weightOf = ({dataset}) => matrix[dataset.y][dataset.x];
@@ -208,7 +208,7 @@ const numberOf = text => text.replace(',', '.').replace('\u2212', '-').split('/'
 function setWeight(input, value) {
   const isNumber = Math.abs(value) <= 1e6;  // NaN is not
   input.ariaInvalid = !isNumber;
-  if (!isNumber) at('error').textContent = 'A weight is a number up to 1000000; until then the one before stays.';
+  if (!isNumber) at('error').textContent = 'A weight is a number, at most 1000000; the one before stays.';
   if (!isNumber) return;
   matrix = matrix.map(row => [...row]);
   matrix[input.dataset.y][input.dataset.x] = value;
@@ -249,7 +249,7 @@ function readPicture(bitmap, side) {
 function setPicture(bitmap, name, size = [bitmap.height, bitmap.width]) {
   const {height, width} = picture?.grey ?? {}, next = readPicture(bitmap, data.side);
   const reduced = size[0] === next.grey.height ? '' : ` (reduced here from ${size[0]} by ${size[1]})`;
-  picture = {name, reduced, small: readPicture(bitmap, 64).grey, ...next};
+  picture = {name, reduced, small: readPicture(bitmap, 160).grey, ...next};
   if (height !== next.grey.height || width !== next.grey.width)
     centre = {row: Math.floor(data.place[0] * next.grey.height), column: Math.floor(data.place[1] * next.grey.width)};
   for (const [kernel, rows] of Object.entries(data.kernels)) showEffect(kernel, rows);

@@ -133,22 +133,23 @@ let patchStyle = value => {
   return `background: rgb(${grey} ${grey} ${grey}); color: ${grey > 127 ? 'black' : 'white'}`;
 };
 
+const decimal = value => value.toFixed(4).replace(/^-(0\.0*)$/, '$1');  // no -0
+
 // Kernels and products are shown by their sign.
 function matrixTable(heading, rows, kind, isZero = () => false) {
   const largest = Math.max(...rows.flat().map(Math.abs), 1e-9);
-  const decimals = kind === 'kernel' && rows.flat().every(Number.isInteger) ? 0 : 4;
+  const isWhole = kind === 'kernel' && rows.flat().every(Number.isInteger);
   const cell = (value, y, x) => {
     const style = kind === 'patch' || kind === 'four' ? patchStyle(value) : signed(value, largest);
     const border = isZero(y, x) ? ' class="outside" title="a zero beyond the border"' : '';
-    const number = value.toFixed(decimals).replace('-0.0000', '0.0000');
-    return `<td data-y="${y}" data-x="${x}"${border} style="${style}">${number}</td>`;
+    return `<td data-y="${y}" data-x="${x}"${border} style="${style}">${isWhole ? value : decimal(value)}</td>`;
   };
   const cells = rows.map((row, y) => `<tr>${row.map((value, x) => cell(value, y, x)).join('')}</tr>`).join('');
   return `<div><div>${heading}</div><table class="${kind}">${cells}</table></div>`;
 }
 
 // What one channel of the input contributes to one output value: patch x kernel = products, and their sum; html() shows
-// them, and the sum of one among several channels.
+// them.
 function contribution(input, c, top, left, kernel, name = '') {
   const patch = kernel.map((row, y) => row.map((_, x) => valueAt(input, top + y, left + x, c)));
   const products = kernel.map((row, y) => row.map((weight, x) => weight * patch[y][x]));
@@ -156,7 +157,7 @@ function contribution(input, c, top, left, kernel, name = '') {
   const html = () => '<div class="equation">' +
     matrixTable(name + 'patch', patch, 'patch', (y, x) => !isInside(input, top + y, left + x)) + '<b>&times;</b>' +
     matrixTable('kernel', kernel, 'kernel') + '<b>=</b>' + matrixTable('products, cell by cell', products, 'products') +
-    (name && `<b>sum ${sum.toFixed(4)}</b>`) + '</div>';
+    `<b>sum ${decimal(sum)}</b></div>`;
   return {c, sum, html};
 }
 
@@ -201,7 +202,7 @@ function listen(canvas, point, move, canKeep = true) {
 function oneTabStop(group, kind = 'button', moves = MOVES) {
   const all = () => [...group.querySelectorAll(kind + ':enabled')];
   const stopAt = stop => all().forEach(each => each.tabIndex = each === stop ? 0 : -1);
-  stopAt(all()[0]);
+  stopAt(all().find(each => each.ariaPressed === 'true') ?? all()[0]);
   group.addEventListener('focusin', ({target}) => stopAt(target));
   group.addEventListener('keydown', event => {
     if (!(event.key in moves)) return;

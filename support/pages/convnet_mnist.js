@@ -1,24 +1,17 @@
 // ---- What is shown ----
 
 const isImage = name => network[name].height > 1;
-const FIGURES = ['image', ...data.order.slice(0, -1)].flatMap(name =>
-  name === firstConv && HAND in layers ? [name, HAND] : [name]);
-const figureOf = name => at(name).closest('figure');
-const hasKernels = name => name === firstConv || name === HAND;  // each channel is shown beside its kernel
+const FIGURES = ['image', ...data.order.slice(0, -1)];
 const DRAWN = 'Your drawing';
 let network;        // the values of each layer
 let shown = '';     // what they are of: DRAWN, 'Test digit, a 7', ...
 let chosen = null;  // {name, y, x, channel}: the activation that is explained; from: a channel of its input
 
 function titleOf(name) {
-  const {height, width, channels} = network[name], input = network[before(name)];
-  if (name === 'image') return `the image, ${height} x ${width}: point at it to hide a part`;
-  if (name === HAND) return `${HAND}, in place of ${firstConv}; no layer uses it`;
-  const sizes = isImage(name) ? `${channels} channels of ${height} x ${width}` : `${channels} units`;
-  const how = !(name in layers) ? `the ${isLargest(name) ? 'largest' : 'mean'} of each 2 x 2` :
-    !isImage(name) ? `each sees all of ${before(name)}` :
-      hasKernels(name) ? 'each beside its kernel' : `sums over ${before(name)}'s ${input.channels}`;
-  return `${name}: ${sizes}, ${how}`;
+  const {height, width, channels} = network[name];
+  if (name === 'image') return 'image: point at it to hide a part';
+  return `${name}: ${name === firstConv ? 'kernels, and ' : ''}` +
+    (isImage(name) ? `${height} x ${width} x ${channels}` : `${channels} units`);
 }
 
 // The kernel [h, w] between channel c of the input and channel k of the output, as rows.
@@ -29,8 +22,8 @@ function kernelOf({shape: [h, w, channelsIn, channels], weights}, c, k) {
 // A layer's channels are tiles of its canvas, in pixels; those of the first have the kernel to their left.
 function tileOf(name) {
   const {height, width, channels} = network[name];
-  const gap = isImage(name) && name !== 'image' ? 3 : 0, offset = hasKernels(name) ? width + 1 : 0;
-  const columns = Math.ceil(Math.sqrt(hasKernels(name) ? channels / 2 : channels));
+  const gap = isImage(name) && name !== 'image' ? 3 : 0, offset = name === firstConv ? width + 1 : 0;
+  const columns = Math.ceil(Math.sqrt(name === firstConv ? channels / 2 : channels));
   return {height: height + gap, width: offset + width + gap, offset, columns};
 }
 
@@ -71,7 +64,7 @@ function showLayer(name) {
     for (let y = 0; y < layer.height; y++)
       for (let x = 0, from = y * layer.width * layer.channels + channel; x < layer.width; x++, from += layer.channels)
         pixels[(top + y) * canvas.width + left + x] = colourOf(layer.array[from] / strongest);
-    if (hasKernels(name) && isFirst) {
+    if (name === firstConv && isFirst) {
       const kernel = kernelOf(layers[name], 0, channel), largest = Math.max(...kernel.flat().map(Math.abs), 1e-9);
       for (let y = 0; y < layer.height; y++)
         for (let x = 0; x < layer.width; x++)
@@ -81,7 +74,6 @@ function showLayer(name) {
     }
   }
   canvas.getContext('2d').putImageData(image, 0, 0);
-  figureOf(name).firstChild.textContent = titleOf(name);
 }
 
 function softmaxOf(logits) {
@@ -117,13 +109,13 @@ function read(pixels, name) {
 function showNetwork(pixels) {
   network = inference(pixels);
   showAnswer();
-  FIGURES.filter(name => !figureOf(name).hidden).forEach(showLayer);
+  FIGURES.forEach(showLayer);
 }
 
 let whole;   // the image without the square that hides a part of it
 let hidden;  // {y, x}: the middle of this square
 
-// A grey square over a part of the image: the network sees no ink there.
+// A grey square over a part of the image: its ink is taken away.
 function hide(y, x) {
   if (!shown) return;
   hidden = {y: clamp(y, HIDDEN, data.size - 1 - HIDDEN), x: clamp(x, HIDDEN, data.size - 1 - HIDDEN)};
@@ -131,7 +123,6 @@ function hide(y, x) {
     Math.abs(i % data.size - hidden.x) <= HIDDEN;
   showNetwork(whole.map((value, i) => isHidden(i) ? 0 : value));
   explain();
-  showGuide();
 }
 
 function hideNothing() {

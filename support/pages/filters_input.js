@@ -72,10 +72,10 @@ function play(isPlaying, count = 1) {
   clearTimeout(timer);
   at('play').ariaPressed = isPlaying;
   at('play').textContent = isPlaying ? '\u275a\u275a Pause' : '\u25b6 Play';
-  at('total').parentNode.ariaLive = isPlaying ? 'off' : 'polite';
+  at('where').ariaLive = isPlaying ? 'off' : 'polite';
   if (!isPlaying) return;
   keep(false);
-  if (slide(Math.floor(count))) timer = setTimeout(play, 30, true, count * 1.05);
+  if (slide(Math.floor(count))) timer = setTimeout(play, Math.max(30, 600 / count ** 3), true, count * 1.05);
   else {  // the last patch lies at the border, where there is little to see
     play(false);
     chooseCentre(centreBefore.row, centreBefore.column);
@@ -83,6 +83,7 @@ function play(isPlaying, count = 1) {
 }
 
 at('play').onclick = () => {
+  freeze();
   const isPlaying = at('play').ariaPressed === 'true';
   if (!isPlaying && filled >= output.width * output.height) {
     filled = 0;
@@ -97,10 +98,10 @@ at('play').onclick = () => {
 // ---- The guide: what to look at, step by step; the last asks for a kernel, and checks it ----
 
 const GUIDE = [
-  ['picture', 'The square on the picture is the patch under the kernel. Point or tap anywhere, or use the arrow ' +
-    'keys. A click fixes it, Esc frees it.'],
-  ['arithmetic', 'The kernel lies over the patch: each pixel times its weight. The sum of the products is one ' +
-    'output. Point at a weight: its pixel and their product light up.'],
+  ['picture', 'A kernel slides over the picture. At each place, its weights are multiplied by the pixels under them, ' +
+    'and the products add up to one pixel of the output. Point or tap anywhere.'],
+  ['arithmetic', 'These are the pixels, the weights and the products at the place where you pointed. A click there ' +
+    'fixes it, Esc frees it. Point at a weight: its pixel and their product light up.'],
   ['play', 'Play slides the kernel over the picture; the output fills in behind it.'],
   ['kernels', 'Choose blur: all weights are positive, and the output is a weighted mean of neighbours.',
     () => kernelName === 'blur' && ' Yes: fine details are gone.'],
@@ -135,6 +136,7 @@ image.decode().then(() => createImageBitmap(image)).then(bitmap => {
   setPicture(bitmap, data.image_name, data.imageSize);
   setMatrix(data.kernels[first], first);
   oneTabStop(at('kernels'));
+  at('kernels').scrollLeft = at('kernels').querySelector('[aria-pressed=true]').offsetLeft - 90;  // on a phone
   oneTabStop(at('editor'), 'input', {ArrowLeft: MOVES.ArrowLeft, ArrowRight: MOVES.ArrowRight});
   showGuide(0);
 });

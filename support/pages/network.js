@@ -16,13 +16,9 @@ for (const [name, {shape, weights, scales, biases}] of Object.entries(data.layer
 
 const ACTIVATIONS = {Relu: value => Math.max(value, 0), Tanh: Math.tanh};  // by the type of TensorFlow's operation
 const HIDDEN = 3;  // pixels on each side of the middle of the square that hides a part of the image
-const HAND = 'hand-coded';  // a layer beside the network's, with the kernels of kernels.py
 const firstConv = data.order.find(name => layers[name]?.shape.length === 4);
-if (data.handCoded) {
-  const weights = Float32Array.from(data.handCoded.flat(3)), shape = layers[firstConv].shape;
-  layers[HAND] = {shape, weights, biases: Array(shape[3]).fill(0)};
-  data.kinds[HAND] = data.kinds[firstConv];
-}
+const learned = layers[firstConv], handCoded = data.handCoded && {  // the kernels of kernels.py, for this layer
+  ...learned, weights: Float32Array.from(data.handCoded.flat(3)), biases: learned.biases.map(() => 0)};
 
 const isLargest = name => data.kinds[name] === 'MaxPool';  // of the four, not their mean
 const LAST = data.order.at(-1), before = name => data.order[data.order.indexOf(name) - 1] ?? 'image';
@@ -56,7 +52,5 @@ function inference(pixels) {
   const found = {image: values(data.size, data.size, 1, (y, x) => pixels[data.size * y + x] / 255)};
   for (const name of data.order)
     found[name] = (name in layers ? layer : pool)(found[before(name)], name);
-  let compared;  // computed when it is looked at
-  if (HAND in layers) Object.defineProperty(found, HAND, {get: () => compared ??= layer(found.image, HAND)});
   return found;
 }

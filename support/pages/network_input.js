@@ -8,7 +8,7 @@ function choose(name, y, x, channel) {
   explain();
 }
 for (const name of FIGURES) {
-  at('layers').insertAdjacentHTML('beforeend', `<figure><figcaption></figcaption><div class="framed">` +
+  at('layers').insertAdjacentHTML('beforeend', `<figure><figcaption>${titleOf(name)}</figcaption><div class="framed">` +
     `<canvas id="${name}" aria-label="${titleOf(name)}. Arrow keys move` +
     `${name === 'image' ? '' : ', Page Up and Page Down change the channel'}."></canvas><i hidden></i></div></figure>`);
   if (name === 'image') continue;  // one hides a part of it
@@ -28,22 +28,21 @@ listen(at('image'), (y, x) => hide(Math.floor(y), Math.floor(x)),
        (rows, columns) => hide((hidden?.y ?? HIDDEN) + rows, (hidden?.x ?? HIDDEN) + columns), false);
 at('image').onblur = hideNothing;
 at('image').onpointerleave = ({pointerType}) => pointerType === 'touch' || hideNothing();  // a finger looks afterwards
+document.addEventListener('pointerdown', ({target}) => target === at('image') || hideNothing());
 
-// Shows the hand-coded kernels in the place of the learned ones, or these again.
-function compare(isHandCoded) {
+// Puts the hand-coded kernels in the place of the learned ones, or these back.
+function useKernels(isHandCoded) {
   at('handCoded').checked = isHandCoded;
-  at('handCoded').parentNode.hidden = !(HAND in layers);
-  if (!(HAND in layers)) return;
-  const [away, name] = isHandCoded ? [firstConv, HAND] : [HAND, firstConv];
-  figureOf(away).hidden = true;
-  figureOf(name).hidden = false;
-  showLayer(name);
-  const {y, x, channel} = chosen?.name === away ? chosen : strongestOf(name);
-  choose(name, y, x, channel);
+  at('handCoded').parentNode.hidden = !handCoded;
+  if (!handCoded || layers[firstConv] === (isHandCoded ? handCoded : learned)) return;
+  layers[firstConv] = isHandCoded ? handCoded : learned;
+  at(firstConv).image = undefined;  // its kernels are drawn anew
+  read(whole, shown);
+  choose(...Object.values(strongestOf(firstConv)));
 }
 
 at('fold').onclick = ({target}) => target.ariaExpanded = target.ariaExpanded !== 'true';  // it is there on a phone
-at('handCoded').onchange = ({target}) => compare(target.checked);
+at('handCoded').onchange = ({target}) => useKernels(target.checked);
 listen(at('channel'), (y, x) => choose(chosen.name, Math.floor(y), Math.floor(x), chosen.channel),
        (rows, columns, channels = 0) =>
          choose(chosen.name, chosen.y + rows, chosen.x + columns, chosen.channel + channels), false);
@@ -59,15 +58,18 @@ window.onresize = explain;
 const drawing = at('drawing').getContext('2d', {willReadFrequently: true});
 let nextFrame;  // in which the drawing is read: at most once for each frame
 let pen;        // the pointer that draws; others are ignored
-let past = [];  // the drawing before each stroke; undefined if a test digit is there
+let past = [];  // what the field had before each stroke
 
 function clear() {
   Object.assign(drawing, {fillStyle: 'white', lineCap: 'round', lineWidth: 18});
   drawing.fillRect(0, 0, 280, 280);
   cancelAnimationFrame(nextFrame);
   for (const button of document.querySelectorAll('.digit')) button.ariaPressed = false;
-  past = [];
-  at('undo').disabled = true;
+}
+
+function remember() {
+  past.push(drawing.getImageData(0, 0, 280, 280));
+  at('undo').disabled = false;
 }
 
 // Dark ink on white paper.
@@ -79,7 +81,8 @@ function readTestDigit(bytes, name) {
   const small = document.createElement('canvas');
   draw(small, inkOf(bytes));
   drawing.drawImage(small, 0, 0, 280, 280);
-  past = undefined;
+  past = [];
+  at('undo').disabled = true;
   read(bytes, name);
 }
 
@@ -110,11 +113,10 @@ function showNothing(answer) {
 }
 
 at('drawing').onpointerdown = event => {
-  if (pen !== undefined) return;
+  if (pen !== undefined || event.button) return;
   pen = event.pointerId;
-  if (!past) clear();
-  past.push(drawing.getImageData(0, 0, 280, 280));
-  at('undo').disabled = false;
+  remember();
+  if (document.querySelector('.digit[aria-pressed=true]')) clear();
   at('drawing').setPointerCapture(pen);
   drawing.beginPath();
   stroke(event);
@@ -130,9 +132,10 @@ at('undo').onclick = () => {
   readDrawing();
 };
 at('clear').onclick = () => {
+  remember();
   clear();
   if (showGuide() < GUIDE.length - 1) showGuide(0);  // the others point at what is not there
-  showNothing('Draw a digit, or choose one.');
+  readDrawing();
 };
 
 function addDigit(group, {pixels, label}, caption) {
@@ -157,30 +160,31 @@ oneTabStop(at('numbers'), '[data-from]');
 // ---- The guide, and the start ----
 
 const STEPS = {  // by the kind of a layer
-  first: () => 'each tile is a kernel and what it makes of the image. Lines lead from the strongest activation to ' +
-    'its patch. Point at others; a click fixes one.',
+  first: () => 'each tile is a kernel and what it makes of the image. Lines lead from an activation to its patch. ' +
+    'Point at others, here or enlarged; a click fixes one, Esc frees it.',
   pool: name => `it keeps the ${isLargest(name) ? 'largest' : 'mean'} of each 2 x 2 activations: half the height and ` +
     'width, as many channels.',
   conv: name => `each kernel looks at all ${network[before(name)].channels} channels of ${before(name)}, and adds up ` +
     'their sums: the bars below.',
-  unit: name => `a unit sums ${before(name)}'s activations, each times a weight. The largest: circled.`,
-  last: () => 'softmax: each logit\'s exponential, divided by the sum of all ten. Even a scribble gets an answer. A ' +
-    'click on a digit explains its logit.'};
+  unit: name => `a unit sums ${before(name)}'s activations, each times a weight. Circles mark the largest products.`,
+  last: () => 'the logits. Softmax divides the exponential of each by the sum of all ten, so even a scribble gets an ' +
+    'answer. A click on a digit explains its logit.'};
 const kindOf = name => name === LAST ? 'last' : name === firstConv ? 'first' : !(name in layers) ? 'pool' :
   isImage(name) ? 'conv' : 'unit';
 const GUIDE = [
-  ['drawing', 'Draw a digit: the network that you trained reads it at once, and all layers below follow.'],
-  ['image', `It sees ${data.size} x ${data.size} pixels. Point at them: a grey square hides a part, and the ten bars ` +
-    'answer. What matters to the network?', () => hidden && ` ${at('answer').textContent}`],
+  ['drawing', (data.mistakes.length ? 'The network gets this digit wrong. ' : '') +
+    'Draw one of your own in its place: it is read at once, and all layers below follow.'],
+  ['image', `The network sees ${data.size} x ${data.size} pixels, scaled and centred. Point at them: a square takes ` +
+    'the ink away there, and the ten bars answer. What matters to the network?'],
   ...data.order.filter((name, i) => data.order.findIndex(other => kindOf(other) === kindOf(name)) === i).map(name =>
     [at(name) ? name : 'bars', `${name}: ${STEPS[kindOf(name)](name)}`, undefined, () => {
-      compare(false);
+      useKernels(false);
       keep(false);
       at('fold').ariaExpanded = kindOf(name) === 'conv';
       choose(...Object.values(strongestOf(name)));
     }]),
-  ['drawing', `Now you: draw or find a digit that the network reads with a probability below ${data.unsure}.`,
-    () => shown && isUnsure() && ' Done: it is unsure.']];
+  ['drawing', `Now you: draw a digit that the network reads with a probability below ${data.unsure}.`,
+    () => shown === DRAWN && isUnsure() && ' Done: it is unsure.']];
 const isUnsure = () => Math.max(...softmaxOf([...network[LAST].array]).probabilities) < data.unsure;
 const showGuide = guideThrough(GUIDE);
 
@@ -191,7 +195,7 @@ const isRight = data.probabilities.every((expected, i) => {
 });
 if (isRight) {
   (document.querySelector('#mistakes > :last-child') ?? document.querySelector('.digit')).onclick();
-  compare(false);
+  useKernels(false);
   choose(...Object.values(strongestOf(data.order[0])));
   showGuide(0);
   scrollTo(0, 0);
