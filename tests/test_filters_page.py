@@ -405,6 +405,8 @@ def test_play_slides_the_kernel_and_fills_the_output(page):
     live = 'return at("where").ariaLive'
     page.find_element(By.ID, 'play').click()
     assert page.execute_script(live) == 'off'  # screen readers are not told of each step
+    page.execute_async_script('setTimeout(arguments[0], 500)')
+    assert chosen_pixel(page)[0] == 0 and chosen_pixel(page)[1] < 5  # slow enough to follow
     WebDriverWait(page, 20).until(lambda _: chosen_pixel(page)[0] > 5)
     page.find_element(By.ID, 'play').click()
     assert page.execute_script(live) == 'polite'
@@ -556,7 +558,12 @@ def test_the_camera_s_pictures_are_filtered_until_a_click_keeps_one(page):
     page.execute_async_script('setTimeout(arguments[0], 200)')
     assert page.execute_script(pixels) == kept and tracks == 1
     assert page.execute_script('return tracks[0].readyState') == 'ended' and text(page, 'camera') == 'Camera'
+    page.find_element(By.ID, 'camera').click()
+    WebDriverWait(page, 20).until(lambda _: page.execute_script('return !!camera'))
+    page.find_element(By.ID, 'play').click()
+    assert not page.execute_script('return camera') and text(page, 'play').endswith('Pause')
     choose(page, 'kernels', 'left_sobel')
+    kept = page.execute_script(pixels)
     image = np.reshape(page.execute_script('return [...picture.grey.array]'), kept[:2])
     expected = scipy.signal.correlate2d(image, lesson1.kernels.KERNELS['left_sobel'], 'same')
     np.testing.assert_allclose(output(page)[..., 0], expected, atol=1e-6)

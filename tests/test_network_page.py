@@ -406,6 +406,9 @@ def test_a_square_under_the_pointer_hides_a_part_of_the_image_from_the_network(p
     assert frames(page)['image'] == [y - 3, x - 3, 7, 7] and text(page, 'answer').startswith('A part hidden: ')
     webdriver.ActionChains(page).move_to_element(page.find_element(By.ID, 'answer')).perform()
     assert page.execute_script('return [...network[LAST].array]') == before and text(page, 'answer').startswith('Test')
+    page.execute_script('document.activeElement.blur(); hide(9, 9)')  # by a finger, which gave it no focus
+    touch(page, page.find_element(By.ID, 'answer'), [(0.1, 0.5)])
+    assert page.execute_script('return !hidden')
 
 
 def test_the_guide_moves_the_chosen_activation(page):
@@ -414,6 +417,9 @@ def test_the_guide_moves_the_chosen_activation(page):
         return [chosen?.name, chosen && valueAt(network[chosen.name], chosen.y, chosen.x, chosen.channel)]; })''')
     assert [name for name, _ in found] == [None, None, 'conv1', 'pool1', 'conv2', 'fc'] + 2 * ['softmax_linear']
     assert found[-1][1] == max(page.execute_script('return [...network[LAST].array]'))
+    unsure = [page.execute_script('read(new Uint8Array(784), arguments[0]); return isUnsure()', name) and
+              'Done' in text(page, 'guideText') for name in ('Test', 'Your drawing')]
+    assert unsure == [False, True]  # a drawing is asked for
     page.execute_script('showGuide(0)')
 
 
