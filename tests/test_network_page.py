@@ -140,6 +140,9 @@ def test_hand_coded_kernels_take_the_place_of_the_learned_ones(page, mnist):
     drawn = page.execute_script(kernel)
     page.find_element(By.ID, 'handCoded').click()
     assert page.execute_script('return [...network[LAST].array]') == before and page.execute_script(kernel) != drawn
+    page.find_element(By.ID, 'clear').click()
+    page.execute_script('useKernels(true); useKernels(false)')
+    assert not page.find_element(By.ID, 'bars').is_displayed() and text(page, 'answer').startswith('Draw a digit')
 
 
 # ---- What is drawn ----

@@ -37,6 +37,7 @@ function useKernels(isHandCoded) {
   if (!handCoded || layers[firstConv] === (isHandCoded ? handCoded : learned)) return;
   layers[firstConv] = isHandCoded ? handCoded : learned;
   at(firstConv).image = undefined;  // its kernels are drawn anew
+  if (!shown) return;  // when something is drawn
   read(whole, shown);
   choose(...Object.values(strongestOf(firstConv)));
 }
@@ -68,7 +69,7 @@ function clear() {
 }
 
 function remember() {
-  past.push(drawing.getImageData(0, 0, 280, 280));
+  past = [...past.slice(-50), drawing.getImageData(0, 0, 280, 280)];
   at('undo').disabled = false;
 }
 
@@ -167,15 +168,15 @@ const STEPS = {  // by the kind of a layer
   conv: name => `each kernel looks at all ${network[before(name)].channels} channels of ${before(name)}, and adds up ` +
     'their sums: the bars below.',
   unit: name => `a unit sums ${before(name)}'s activations, each times a weight. Circles mark the largest products.`,
-  last: () => 'the logits. Softmax divides the exponential of each by the sum of all ten, so even a scribble gets an ' +
+  last: () => 'the logits. Softmax divides the exponential of each by the sum of all, so even a scribble gets an ' +
     'answer. A click on a digit explains its logit.'};
 const kindOf = name => name === LAST ? 'last' : name === firstConv ? 'first' : !(name in layers) ? 'pool' :
   isImage(name) ? 'conv' : 'unit';
 const GUIDE = [
-  ['drawing', (data.mistakes.length ? 'The network gets this digit wrong. ' : '') +
+  ['drawing', (data.mistakes.length ? 'The network gets this one wrong. ' : '') +
     'Draw one of your own in its place: it is read at once, and all layers below follow.'],
   ['image', `The network sees ${data.size} x ${data.size} pixels, scaled and centred. Point at them: a square takes ` +
-    'the ink away there, and the ten bars answer. What matters to the network?'],
+    'the ink away there, and the bars answer. What matters to the network?'],
   ...data.order.filter((name, i) => data.order.findIndex(other => kindOf(other) === kindOf(name)) === i).map(name =>
     [at(name) ? name : 'bars', `${name}: ${STEPS[kindOf(name)](name)}`, undefined, () => {
       useKernels(false);
