@@ -392,7 +392,7 @@ def test_the_words_are_those_of_the_kernel(page, name, says):
 def test_the_share_of_what_the_screen_cannot_show_is_told(page, matrix):
     page.execute_script('setMatrix(arguments[0], "your own")', matrix)
     values, least = output(page), -1 if np.min(matrix) < 0 and np.sum(matrix) < 0.5 else 0
-    share = round(100 * np.mean((values < least - 1e-3) | (values > 1 + 1e-3)))
+    share = int(round(100 * np.mean((values < least - 1e-3) | (values > 1 + 1e-3))))
     told = re.search(r'white 1(?:; (\d+)% of the values lie outside and are clipped)?$', text(page, 'scale')).group(1)
     assert told == (str(share) if share >= 1 else None)
 

@@ -62,9 +62,9 @@ def test_a_folder_of_pictures_becomes_a_dataset(shapes):
 
 def test_the_network_learns_the_classes_and_reads_them_in_pictures(convnet, shapes, tmp_path):
     folder, _ = shapes
-    trained = convnet('--data-dir', folder / 'mine', '--epochs', 6, '--batch-size', 16)
+    trained = convnet('--data-dir', folder / 'mine', '--epochs', 12, '--batch-size', 16)
     assert "lecture's" not in trained.stdout and 'digit' not in trained.stdout
-    assert '54 training steps are few' in trained.stdout and float(rows(trained)[-1][3]) > 0.8
+    assert '108 training steps are few' in trained.stdout and float(rows(trained)[-1][3]) > 0.8
     random, names = np.random.RandomState(2), CLASSES * 4
     for number, name in enumerate(names):
         picture = draw(name, random)
