@@ -338,7 +338,7 @@ def browser(request, tmp_path_factory):
                 ('media.navigator.' + each, True) for each in ('streams.fake', 'permission.disabled')]:
             options.set_preference(preference, value)
         arguments = ['headless', 'width=1400', 'height=1200']
-        service = FirefoxService(driver_path)
+        service = FirefoxService(driver_path, 0, None, os.devnull)  # its log
     else:
         options = webdriver.ChromeOptions()
         arguments = ['headless', 'no-sandbox', 'disable-gpu', 'disable-dev-shm-usage', 'disable-quic', 'no-first-run',
