@@ -376,6 +376,7 @@ def test_the_chosen_place_stays_when_stride_and_padding_change(page):
 @pytest.mark.parametrize('name, says', [
     ('edge', 'sum to 0: flat areas become 0'), ('blur', 'sum to 1: flat areas keep their brightness'),
     ('blur', 'which blurs'), ('emboss', 'sum to 1'),
+    ([[0, 0]], 'become 0, shown black'), ([[2, -2]], 'become 0, shown grey'),
     ([[1000000, -999999]], 'sum to 1: flat'), ([[0.1, 0.2, -0.3]], 'sum to 0:'),
     ([[1.0005]], 'flat areas keep their brightness'), ([[2]], 'This weight is 2: flat areas become brighter'),
     ([[0, 0.5], [0, 0]], 'become darker'),

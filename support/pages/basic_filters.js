@@ -105,7 +105,7 @@ const sumsToZero = weights => Math.abs(sumOf(weights)) <= data.zeroSum * sumOf(w
 function words(kernel, sum, isZeroSum, wrong) {
   const count = kernel.flat().length, times = wrong ? ', three times over,' : '';
   const text = [], weights = count > 1 ? `These ${count} weights${times} sum to` : `This weight${times} is`;
-  if (isZeroSum) text.push(`${weights} 0: flat areas become 0, shown grey.`);
+  if (isZeroSum) text.push(`${weights} 0: flat areas become 0, shown ${blackOf(kernel) ? 'grey' : 'black'}.`);
   else if (Math.abs(sum - 1) <= data.unitSum) text.push(`${weights} 1: flat areas keep their brightness.`);
   else text.push(`${weights} ${Number(sum.toPrecision(4))}: flat areas become ` +
                  (sum > 1 ? 'brighter.' : sum > 0 ? 'darker.' : 'negative.'));
