@@ -135,8 +135,7 @@ def test_hand_coded_kernels_take_the_place_of_the_learned_ones(page, mnist):
     assert text(page, 'arithmetic').startswith('conv1, channel ')
     shown = numbers(page, 'kernel').reshape(5, 5)
     assert (np.abs(bank - shown[..., np.newaxis]).max(axis=(0, 1)) < 6e-5).any()
-    kernel = """const {width, height} = at('conv1'); return [...at('conv1').getContext('2d').getImageData(
-        0, 0, 28, 28).data]"""  # of channel 0
+    kernel = "return [...at('conv1').getContext('2d').getImageData(0, 0, 28, 28).data]"  # of channel 0
     drawn = page.execute_script(kernel)
     page.find_element(By.ID, 'handCoded').click()
     assert page.execute_script('return [...network[LAST].array]') == before and page.execute_script(kernel) != drawn
@@ -420,10 +419,14 @@ def test_the_guide_moves_the_chosen_activation(page):
         return [chosen?.name, chosen && valueAt(network[chosen.name], chosen.y, chosen.x, chosen.channel)]; })''')
     assert [name for name, _ in found] == [None, None, 'conv1', 'pool1', 'conv2', 'fc'] + 2 * ['softmax_linear']
     assert found[-1][1] == max(page.execute_script('return [...network[LAST].array]'))
-    unsure = [page.execute_script('read(new Uint8Array(784), arguments[0]); return isUnsure()', name) and
-              'Done' in text(page, 'guideText') for name in ('Test', 'Your drawing')]
-    assert unsure == [False, True]  # a drawing is asked for
-    page.execute_script('showGuide(0)')
+    done = [page.execute_script('useKernels(arguments[1]); read(new Uint8Array(784), arguments[0]); '
+                                'return isUnsure()', *given) and 'Done' in text(page, 'guideText')
+            for given in [('Test', False), ('Your drawing', False), ('Your drawing', True)]]
+    assert done == [False, True, False]  # a drawing is asked for, and the network that was trained
+    page.execute_script('useKernels(false); document.querySelector("#mistakes button").click(); showGuide(0)')
+    assert text(page, 'guideText').endswith('This one is read wrongly.')
+    page.find_element(By.ID, 'clear').click()
+    assert text(page, 'guideText').endswith('all layers below follow.')
 
 
 def test_mistakes_are_what_the_page_reads_and_in_the_order_that_it_says(page):
@@ -541,6 +544,15 @@ def test_the_names_of_classes_stand_on_the_page_and_run_nothing(browser, tmp_pat
     assert [each.text for each in browser.find_elements(By.CSS_SELECTOR, '#bars button')] == names
     assert browser.find_element(By.CSS_SELECTOR, '#words h2').text == 'dense5, the logit of ' + names[0]
     assert 'the network reads ' in text(browser, 'answer') and not browser.find_elements(By.TAG_NAME, 'img')
+
+
+def test_a_mistake_that_weights_of_8_bits_may_read_in_another_way_is_left_out(browser, tmp_path):
+    with results.tf.Graph().as_default():
+        given = random_network(LECTURE, 'relu', 'max')
+    given.probabilities[3:5] = [[0.44, 0.43, 0.13] + [0] * 7, [0.5, 0.37, 0.13] + [0] * 7]
+    given.test.labels[3:5] = 2
+    open_page(browser, write_page(tmp_path, given))
+    assert [each.text for each in browser.find_elements(By.CSS_SELECTOR, '#mistakes button')] == ['2\u21920']
 
 
 def test_a_page_that_does_not_compute_what_tensorflow_computed_says_so(browser, tmp_path):

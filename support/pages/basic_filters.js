@@ -107,7 +107,7 @@ function words(kernel, sum, isZeroSum, wrong) {
   const text = [], weights = count > 1 ? `These ${count} weights${times} sum to` : `This weight${times} is`;
   if (isZeroSum) text.push(`${weights} 0: flat areas become 0, shown ${blackOf(kernel) ? 'grey' : 'black'}.`);
   else if (Math.abs(sum - 1) <= data.unitSum) text.push(`${weights} 1: flat areas keep their brightness.`);
-  else text.push(`${weights} ${Number(sum.toPrecision(4))}: flat areas become ` +
+  else text.push(`${weights} ${Number(sum.toPrecision(9))}: flat areas become ` +
                  (sum > 1 ? 'brighter.' : sum > 0 ? 'darker.' : 'negative.'));
   if (kernel.flat().every(weight => weight >= 0) && kernel.flat().filter(weight => weight).length > 1)
     text.push('No weight is negative: it mixes neighbours, which blurs.');
@@ -208,7 +208,7 @@ const numberOf = text => text.replace(',', '.').replace('\u2212', '-').split('/'
 function setWeight(input, value) {
   const isNumber = Math.abs(value) <= 1e6;  // NaN is not
   input.ariaInvalid = !isNumber;
-  if (!isNumber) at('error').textContent = 'A weight is a number, at most 1000000; the one before stays.';
+  if (!isNumber) at('error').textContent = 'A weight is a number, at most 1000000; the last valid one is used.';
   if (!isNumber) return;
   matrix = matrix.map(row => [...row]);
   matrix[input.dataset.y][input.dataset.x] = value;

@@ -107,7 +107,7 @@ const GUIDE = [
     () => kernelName === 'blur' && ' Yes: fine details are gone.'],
   ['editor', 'Change a weight: type, or use the arrow keys up and down.',
     () => own === matrix && ' Yes: the output follows.'],
-  ['stride', 'A stride of 2 moves the kernel by two pixels: the output has half the height and width.',
+  ['stride', 'A stride of 2 moves the kernel by two pixels: the output has about half the height and width.',
     () => settings().stride === 2 && ` Yes: ${output.height} by ${output.width}.`],
   ['editor', 'Now you: make a kernel of your own that finds horizontal edges, and is blind to vertical ones.',
     () => own === matrix && judgeEdgeFinder(matrix)]];
@@ -115,8 +115,8 @@ const GUIDE = [
 // Columns that sum to 0 are blind to what changes from left to right only; rows that do not see the other changes.
 function judgeEdgeFinder(rows) {
   const columns = rows[0].map((_, x) => rows.map(row => row[x])), wrong = columns.findIndex(each => !sumsToZero(each));
-  if (wrong >= 0) return ` Not yet: column ${wrong} sums to ${Number(sumOf(columns[wrong]).toPrecision(4))}.`;
-  if (rows.every(sumsToZero)) return ' Not yet: every row sums to 0, too.';
+  if (wrong >= 0) return ` Not yet: column ${wrong} sums to ${Number(sumOf(columns[wrong]).toPrecision(9))}.`;
+  if (rows.every(row => Math.abs(sumOf(row)) < 0.1)) return ' Not yet: every row sums to 0, too, or nearly.';
   return ' Yes: every column sums to 0, so vertical edges vanish; the rows do not.';
 }
 

@@ -168,13 +168,14 @@ const STEPS = {  // by the kind of a layer
   conv: name => `each kernel looks at all ${network[before(name)].channels} channels of ${before(name)}, and adds up ` +
     'their sums: the bars below.',
   unit: name => `a unit sums ${before(name)}'s activations, each times a weight. Circles mark the largest products.`,
-  last: () => 'the logits. Softmax divides the exponential of each by the sum of all, so even a scribble gets an ' +
-    'answer. A click on a digit explains its logit.'};
+  last: () => 'the logits. Softmax divides the exponential of each by the sum of all; so probabilities sum to 1. A ' +
+    'click on a digit explains its logit.'};
 const kindOf = name => name === LAST ? 'last' : name === firstConv ? 'first' : !(name in layers) ? 'pool' :
   isImage(name) ? 'conv' : 'unit';
 const GUIDE = [
-  ['drawing', (data.mistakes.length ? 'The network gets this one wrong. ' : '') +
-    'Draw one of your own in its place: it is read at once, and all layers below follow.'],
+  ['drawing', 'Draw a digit of your own: it is read at once, and all layers below follow.',
+    () => layers[firstConv] === learned && document.querySelector('#mistakes [aria-pressed=true]') &&
+      ' This one is read wrongly.'],
   ['image', `The network sees ${data.size} x ${data.size} pixels, scaled and centred. Point at them: a square takes ` +
     'the ink away there, and the bars answer. What matters to the network?'],
   ...data.order.filter((name, i) => data.order.findIndex(other => kindOf(other) === kindOf(name)) === i).map(name =>
@@ -185,7 +186,7 @@ const GUIDE = [
       choose(...Object.values(strongestOf(name)));
     }]),
   ['drawing', `Now you: draw a digit that the network reads with a probability below ${data.unsure}.`,
-    () => shown === DRAWN && isUnsure() && ' Done: it is unsure.']];
+    () => shown === DRAWN && layers[firstConv] === learned && isUnsure() && ' Done: it is unsure.']];
 const isUnsure = () => Math.max(...softmaxOf([...network[LAST].array]).probabilities) < data.unsure;
 const showGuide = guideThrough(GUIDE);
 
