@@ -1,3 +1,4 @@
+const OF_CAMERA = 'your_picture.png';
 const GREY = [0.2989, 0.587, 0.114];  // tf.image.rgb_to_grayscale's weights
 
 let picture;  // {name, reduced, small, rgb, sums, grey}: its name in the command, values from 0 to 1 as in lesson 1
@@ -17,9 +18,8 @@ let black;    // the value of the output that is shown so: 0 or -1
 // ---- What the controls say ----
 
 function settings() {
-  const kernel = at('flip').checked ? matrix.map(row => [...row].reverse()).reverse() : matrix;
   const rgb = at('colours').value === 'RGB';
-  return {kernel, rgb, wrong: rgb && at('wrong').checked, input: rgb ? picture.rgb : picture.grey,
+  return {kernel: matrix, rgb, wrong: rgb && at('wrong').checked, input: rgb ? picture.rgb : picture.grey,
           stride: Number(at('stride').value), padding: at('padding').value};
 }
 
@@ -56,14 +56,13 @@ function update() {
     at('error').textContent = 'Under VALID the kernel must fit into the picture; it does not, so SAME is back.';
     return;
   }
-  at('error').textContent = '';
   if (at('play').ariaPressed === 'true') centre = centreBefore;
   play(false);
   compute({kernel, input: wrong ? picture.sums : input, stride, padding});
   at('wrong').disabled = input.channels === 1;
   const sum = sumOf(kernel), isZeroSum = sumsToZero(kernel.flat());
-  at('words').textContent = words(kernel, wrong ? 3 * sum : sum, isZeroSum, wrong);
-  at('divide').disabled = isZeroSum || Math.abs(sum - 1) <= data.unitSum;
+  tell('words', words(kernel, wrong ? 3 * sum : sum, isZeroSum, wrong));
+  at('divide').disabled = isZeroSum;
   const formula = (length, k) => `ceil(${padding === 'SAME' ? length : `(${length} - ${k} + 1)`} / ${stride})`;
   at('pictureSize').textContent = `${input.height} high, ${input.width} wide${picture.reduced}`;
   at('resultSize').textContent = `${formula(input.height, h)} = ${output.height} high, ` +
@@ -137,7 +136,8 @@ function choosePixel(row, column) {
   at('arithmetic').classList.toggle('small', kernel[0].length > 5);
   const parts = (rgb ? ['red ', 'green ', 'blue '] : ['']).map((name, c) =>
     contribution(input, c, top, left, kernel, name));
-  at('where').textContent = `Output row ${pixel.row}, column ${pixel.column}`;
+  at('where').innerHTML = `Output row ${pixel.row}, column ${pixel.column}` +
+    `<span class="unseen">: ${parts.map(part => decimal(part.sum)).join(', ')}</span>`;
   at('arithmetic').innerHTML = parts.map(part => part.html()).join('');
   at('total').textContent = wrong ? `All three add up to ${decimal(sumOf(parts.map(part => part.sum)))}.` : '';
   at('lines').innerHTML = linesBetween(frameOf('picture'), frameOf('result')) +
@@ -163,11 +163,12 @@ function showCode() {
   const channels = !rgb ? '' : wrong ? ' * np.ones([3, 3], np.float32)' : ' * np.eye(3, dtype=np.float32)';
   at('line').textContent = `tf.nn.conv2d(images, np.float32([${rows}])[:, :, np.newaxis, np.newaxis]${channels}, ` +
     `strides=[1, ${stride}, ${stride}, 1], padding='${padding}')`;
-  const known = kernelName in data.kernels && kernelName !== 'custom' && !at('flip').checked;
+  const known = kernelName in data.kernels && kernelName !== 'custom';
   at('command').textContent = 'python 07_basic_filters.py' + (picture.name ? ` --image ${picture.name}` : '') +
     (known ? ` --kernels ${kernelName}` : ` --custom-kernel "${kernel.map(row => row.join(' ')).join('; ')}"`) +
     (stride > 1 ? ` --stride ${stride}` : '') + (padding === 'VALID' ? ' --padding VALID' : '') +
-    (wrong ? '   # which shows the mistake in conv_ops.png' : '');
+    (wrong ? '   # which shows the mistake in conv_ops.png' : '') +
+    (picture.name === OF_CAMERA ? '   # right-click the picture to save it' : '');
 }
 
 // ---- The kernel's numbers ----
@@ -284,7 +285,7 @@ async function useCamera() {
   Object.assign(video, {width: video.videoWidth, height: video.videoHeight});
   const next = () => {
     if (camera !== video.srcObject) return;
-    setPicture(video, 'your_picture.png');
+    setPicture(video, OF_CAMERA);
     update();
     requestAnimationFrame(next);
   };

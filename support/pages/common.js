@@ -1,6 +1,7 @@
 'use strict';
 const data = JSON.parse(document.getElementById('data').textContent);
 const at = id => document.getElementById(id);
+const tell = (id, text) => at(id).textContent === text || (at(id).textContent = text);  // is read out once
 const sumOf = numbers => numbers.reduce((sum, value) => sum + (Array.isArray(value) ? sumOf(value) : value), 0);
 const range = length => [...Array(length).keys()];
 const clamp = (value, least, most) => Math.min(Math.max(value, least), most);
@@ -87,7 +88,7 @@ function imageOf(canvas, height, width) {
 // white, and NaN, where nothing is, transparent.
 function draw(canvas, {height, width, channels, array}, black = 0) {
   const {image, pixels} = imageOf(canvas, height, width), scale = 255 / (1 - black);
-  const byteOf = value => value > 255 ? 255 : value > 0 ? value | 0 : 0;
+  const byteOf = value => value > 255 ? 255 : value > 0 ? value + 0.5 | 0 : 0;
   for (let i = 0, place = 0; place < array.length; place += channels, i++) {
     const red = byteOf(scale * (array[place] - black));
     const green = channels === 1 ? red : byteOf(scale * (array[place + 1] - black));
@@ -177,12 +178,11 @@ const MOVES = {ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRig
 function listen(canvas, point, move, canKeep = true) {
   canvas.tabIndex = 0;
   canvas.setAttribute('role', 'application');  // it has keys of its own
-  let startX;  // of a finger, which chooses when it is lifted or moves sideways; up and down it scrolls
   canvas.onpointerdown = canvas.onpointermove = canvas.onpointerup = event => {
     const isDown = event.type === 'pointerdown';
-    if (isDown) startX = event.clientX;
+    if (event.button > 0) return;  // for the browser's menu
     if (event.pointerType === 'touch') {
-      if (isDown || event.type === 'pointermove' && Math.abs(event.clientX - startX) < 10) return;
+      if (event.type !== 'pointerup' && getComputedStyle(canvas).touchAction === 'pan-y') return;  // it may scroll
       keep(false);
     } else if (event.type === 'pointerup' || canKeep && isKept && !isDown) return;
     else if (canKeep && isDown) keep(!isKept);
@@ -213,6 +213,10 @@ function oneTabStop(group, kind = 'button', moves = MOVES) {
 
 // ---- The guide ----
 
+document.querySelector('header').insertAdjacentHTML('beforeend', '<section id="guide" aria-label="Guide" hidden>' +
+  '<span id="guideText" aria-live="polite"></span> <button id="guideBack">Back</button> ' +
+  '<button id="guideNext">Next</button> <button id="guideClose">Close</button></section>');
+
 // steps: [id, text, answer, begin]: what each highlights and says; if it asks for something, a function that answers
 // when that is done; and a function that is called when the step is reached. Returns a function that shows step n, or,
 // without n, checks again what is asked; it returns the step.
@@ -226,7 +230,7 @@ function guideThrough(steps) {
     if (!at('guide').hidden) {
       const [id, text, answer] = steps[number];
       at(id).classList.add('shown');
-      at('guideText').textContent = `${number + 1} of ${steps.length}: ${text}${answer?.() || ''}`;
+      tell('guideText', `${number + 1} of ${steps.length}: ${text}${answer?.() || ''}`);
       at('guideNext').hidden = number === steps.length - 1;
       at('guideBack').disabled = number === 0;
     }

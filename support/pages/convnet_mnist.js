@@ -114,30 +114,27 @@ function showNetwork(pixels) {
 
 let whole;   // the image without the square that hides a part of it
 let hidden;  // {y, x}: the middle of this square
+let ofWhole;  // the answer without it
 
-// A grey square over a part of the image: its ink is taken away.
+// A grey square over a part of the image: its ink is taken away. Without a place, nothing is hidden.
 function hide(y, x) {
-  if (!shown) return;
-  hidden = {y: clamp(y, HIDDEN, data.size - 1 - HIDDEN), x: clamp(x, HIDDEN, data.size - 1 - HIDDEN)};
-  const isHidden = i => Math.abs(Math.floor(i / data.size) - hidden.y) <= HIDDEN &&
+  if (!shown || y === undefined && !hidden) return;
+  const inside = place => clamp(place, HIDDEN, data.size - 1 - HIDDEN);
+  hidden = y === undefined ? undefined : {y: inside(y), x: inside(x)};
+  const isHidden = i => hidden && Math.abs(Math.floor(i / data.size) - hidden.y) <= HIDDEN &&
     Math.abs(i % data.size - hidden.x) <= HIDDEN;
   showNetwork(whole.map((value, i) => isHidden(i) ? 0 : value));
-  explain();
-}
-
-function hideNothing() {
-  if (!hidden || !shown) return;
-  hidden = undefined;
-  showNetwork(whole);
   explain();
 }
 
 function showAnswer() {
   const {exponentials, probabilities} = softmaxOf([...network[LAST].array]), first = largestAt(probabilities);
   const second = largestAt(probabilities.map((value, digit) => digit === first ? -1 : value));
-  at('answer').textContent = `${hidden ? 'A part hidden' : shown}: the network reads ${data.classes[first]} ` +
-    `(probability ${probabilityText(probabilities[first])}${isUnsure() ? ', unsure' : ''}); ` +
-    `next ${data.classes[second]} (${probabilityText(probabilities[second])}).`;
+  const [answer, next] = [first, second].map(i =>
+    `${data.classes[i]} (probability ${probabilityText(probabilities[i])})`);
+  if (!hidden) ofWhole = answer;
+  at('answer').textContent = `${hidden ? 'A part hidden' : shown}: the network reads ${answer}` +
+    `${isUnsure() ? ', unsure' : ''}; ${hidden ? `of the whole it read ${ofWhole}` : `next ${next}`}.`;
   for (const [digit, [logit, exponential, probability, bar]] of bars.entries()) {
     logit.textContent = network[LAST].array[digit].toFixed(3);
     exponential.textContent = digit === first ? 1 : exponentials[digit].toExponential(2);
@@ -186,7 +183,7 @@ function showLines(inputs) {
 function explain() {
   if (!chosen || !shown) return;
   const {name, y, x, channel} = chosen;
-  for (const each of document.querySelectorAll('.framed i')) each.hidden = true;
+  for (const each of document.querySelectorAll('.network i')) each.hidden = true;
   frameOf('image').classList.toggle('hides', !!hidden);
   if (hidden) frame(at('image'), hidden.y - HIDDEN, hidden.x - HIDDEN, 2 * HIDDEN + 1, 2 * HIDDEN + 1);
   frameIn(name, y, x, channel, 1, 1);
@@ -233,7 +230,7 @@ function explainUnit({name, channel}, input, value) {
   const parts = [...array].map((activation, i) => ({i, activation, weight: weights[i * units + channel]}));
   const effect = ({activation, weight}) => activation * weight;
   const total = sumOf(parts.map(effect)), largest = parts.sort((a, b) => Math.abs(effect(b)) - Math.abs(effect(a)));
-  const named = largest.slice(0, 8), inputs = named.map(part => placeOf(input, part.i));
+  const named = largest.slice(0, 6), inputs = named.map(part => placeOf(input, part.i));
   frameIn(before(name), inputs[0].y, inputs[0].x, inputs[0].channel, 1, 1);
   const row = (part, n) => {
     const {channel: c, x, y} = inputs[n];
@@ -241,13 +238,10 @@ function explainUnit({name, channel}, input, value) {
     return `<tr><td>${place}</td><td>${part.activation.toFixed(4)}</td><td>${part.weight.toFixed(4)}</td>` +
       `<td style="${signed(effect(part), Math.abs(effect(largest[0])))}">${effect(part).toFixed(4)}</td></tr>`;
   };
-  const rows = named.map(row), header = [before(name), 'activation', 'weight', 'product'];
-  const table = rows => '<table class="largest"><tr>' + header.map(each => `<th>${each}</th>`).join('') +
-    `</tr>${rows.join('')}</table>`;
-  return [sentence(name, total, bias, value),
-    `<div class="equation">${table(rows.slice(0, 4))}${table(rows.slice(4))}</div>` +
-    `<p>The sum runs over all ${array.length} activations of ${before(name)}. ` +
-    'The table has those with the largest effects, up or down; they are circled.</p>', inputs];
+  const header = [before(name), 'activation', 'weight', 'product'].map(each => `<th>${each}</th>`).join('');
+  return [`${sentence(name, total, bias, value)}<p>The sum runs over all ${array.length} activations of ` +
+    `${before(name)}. The table has those with the largest effects, up or down; they are circled.</p>`,
+    `<table class="equation largest"><tr>${header}</tr>${named.map(row).join('')}</table>`, inputs];
 }
 
 function explainPooling({name, y, x, channel}, input, value) {

@@ -11,6 +11,8 @@ for (const canvas of [at('picture'), at('result')]) {  // a place in the picture
     choosePixel(Math.floor(y / canvas.height * output.height), Math.floor(x / canvas.width * output.width));
   }, (rows, columns) => choosePixel(pixel.row + rows, pixel.column + columns));
 }
+for (const type of ['click', 'input', 'change'])  // an error stands until the next action
+  document.addEventListener(type, () => at('error').textContent = '', true);
 at('editor').addEventListener('focusout', ({target}) =>
   (target.ariaInvalid === 'true' || !target.value.trim()) && show(target, weightOf(target)));
 at('editor').oninput = ({target}) => setWeight(target, numberOf(target.value));
@@ -35,11 +37,10 @@ at('rows').onchange = ({target}) =>
   setMatrix(centred(matrix, Number(target.value), matrix[0].map(() => 0)), 'your own');
 at('columns').onchange = ({target}) =>
   setMatrix(matrix.map(row => centred(row, Number(target.value), 0)), 'your own');
-for (const id of ['stride', 'padding', 'colours', 'flip', 'wrong']) at(id).onchange = update;
-at('divide').onclick = () => {
+for (const id of ['stride', 'padding', 'colours', 'wrong']) at(id).onchange = update;
+at('divide').onclick = () =>
   setMatrix(matrix.map(row => row.map(value => value / sumOf(matrix))), 'your own');
-  at('editor').querySelector('input').focus();  // the button does nothing now
-};
+at('flip').onclick = () => setMatrix(matrix.map(row => [...row].reverse()).reverse(), 'your own');
 at('file').onchange = ({target}) => openFile(target.files[0]);
 at('camera').onclick = () => camera ? freeze() : useCamera();
 window.onresize = () => pixel && choosePixel(pixel.row, pixel.column);
@@ -72,7 +73,7 @@ function play(isPlaying, count = 1) {
   clearTimeout(timer);
   at('play').ariaPressed = isPlaying;
   at('play').textContent = isPlaying ? '\u275a\u275a Pause' : '\u25b6 Play';
-  at('where').ariaLive = isPlaying ? 'off' : 'polite';
+  at('where').ariaLive = isPlaying || camera ? 'off' : 'polite';
   if (!isPlaying) return;
   keep(false);
   if (slide(Math.floor(count))) timer = setTimeout(play, Math.max(30, 600 / count ** 3), true, count * 1.05);

@@ -25,10 +25,11 @@ for (const name of FIGURES) {
 }
 
 listen(at('image'), (y, x) => hide(Math.floor(y), Math.floor(x)),
-       (rows, columns) => hide((hidden?.y ?? HIDDEN) + rows, (hidden?.x ?? HIDDEN) + columns), false);
-at('image').onblur = hideNothing;
-at('image').onpointerleave = ({pointerType}) => pointerType === 'touch' || hideNothing();  // a finger looks afterwards
-document.addEventListener('pointerdown', ({target}) => target === at('image') || hideNothing());
+       (rows, columns) => hide((hidden?.y ?? HIDDEN) + rows, (hidden?.x ?? HIDDEN) + columns));
+at('image').onblur = at('image').onpointerleave = ({pointerType}) =>
+  isKept || pointerType === 'touch' || hide();  // a finger looks afterwards
+document.addEventListener('pointerdown', ({target}) => target === at('image') || hide());
+window.addEventListener('keydown', ({key}) => key === 'Escape' && hide());
 
 // Puts the hand-coded kernels in the place of the learned ones, or these back.
 function useKernels(isHandCoded) {
@@ -42,7 +43,6 @@ function useKernels(isHandCoded) {
   choose(...Object.values(strongestOf(firstConv)));
 }
 
-at('fold').onclick = ({target}) => target.ariaExpanded = target.ariaExpanded !== 'true';  // it is there on a phone
 at('handCoded').onchange = ({target}) => useKernels(target.checked);
 listen(at('channel'), (y, x) => choose(chosen.name, Math.floor(y), Math.floor(x), chosen.channel),
        (rows, columns, channels = 0) =>
@@ -87,15 +87,19 @@ function readTestDigit(bytes, name) {
   read(bytes, name);
 }
 
-function stroke(event) {
-  const {left, top, width} = at('drawing').getBoundingClientRect();
-  for (const {clientX, clientY} of [...event.getCoalescedEvents?.() ?? [], event]) {
-    const place = [clientX - left, clientY - top].map(length => length * 280 / width);
-    drawing.lineTo(...place);
-    drawing.stroke();
-    drawing.beginPath();
-    drawing.moveTo(place[0] + 0.1, place[1]);  // a line of no length would draw nothing
-  }
+function beginStroke(x, y) {
+  remember();
+  if (document.querySelector('.digit[aria-pressed=true]')) clear();
+  drawing.beginPath();
+  strokeTo(x, y);
+  strokeTo(x, y);  // once more to the same place: a dot, if nothing follows
+}
+
+function strokeTo(x, y) {
+  drawing.lineTo(x, y);
+  drawing.stroke();
+  drawing.beginPath();
+  drawing.moveTo(x + 0.1, y);  // a line of no length would draw nothing
   cancelAnimationFrame(nextFrame);
   nextFrame = requestAnimationFrame(readDrawing);
 }
@@ -113,20 +117,34 @@ function showNothing(answer) {
   at('answer').textContent = answer;
 }
 
+function placeIn({clientX, clientY}) {
+  const {left, top, width} = at('drawing').getBoundingClientRect();
+  return [clientX - left, clientY - top].map(length => length * 280 / width);
+}
+
 at('drawing').onpointerdown = event => {
   if (pen !== undefined || event.button) return;
   pen = event.pointerId;
-  remember();
-  if (document.querySelector('.digit[aria-pressed=true]')) clear();
   at('drawing').setPointerCapture(pen);
-  drawing.beginPath();
-  stroke(event);
-  stroke(event);  // once more to the same place: a dot, if nothing follows
+  beginStroke(...placeIn(event));
 };
-at('drawing').onpointermove = event => event.pointerId === pen && stroke(event);
+at('drawing').onpointermove = event => event.pointerId === pen &&
+  [...event.getCoalescedEvents?.() ?? [], event].forEach(each => strokeTo(...placeIn(each)));
 at('drawing').onpointerup = at('drawing').onpointercancel = at('drawing').onlostpointercapture = event => {
   if (event.pointerId === pen) pen = undefined;
 };
+const tip = {x: 140, y: 56};  // of the pen that is moved by keys
+at('drawing').onkeydown = event => {
+  const {key, shiftKey, repeat} = event;
+  if (!(key in MOVES)) return;
+  event.preventDefault();
+  if (shiftKey && !repeat) beginStroke(tip.x, tip.y);
+  tip.y = clamp(tip.y + 14 * MOVES[key][0], 0, 280);
+  tip.x = clamp(tip.x + 14 * MOVES[key][1], 0, 280);
+  if (shiftKey) strokeTo(tip.x, tip.y);
+  frame(at('drawing'), tip.y - 9, tip.x - 9, 18, 18);
+};
+at('drawing').onblur = () => frameOf('drawing').hidden = true;
 at('undo').onclick = () => {
   drawing.putImageData(past.pop(), 0, 0);
   at('undo').disabled = !past.length;
@@ -182,7 +200,6 @@ const GUIDE = [
     [at(name) ? name : 'bars', `${name}: ${STEPS[kindOf(name)](name)}`, undefined, () => {
       useKernels(false);
       keep(false);
-      at('fold').ariaExpanded = kindOf(name) === 'conv';
       choose(...Object.values(strongestOf(name)));
     }]),
   ['drawing', `Now you: draw a digit that the network reads with a probability below ${data.unsure}.`,

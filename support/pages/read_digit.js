@@ -16,7 +16,7 @@ function readDigit(context) {
   const stroke = 2 * sumOf(rows) / edges;  // its width: its area, and the length of its two edges
   if (!side) return 'Draw a digit, or choose one.';
   if (stroke > 0.36 * side) return 'This does not look like a digit. Draw one digit, large.';
-  if (across.gap > side / 8 || down.gap > side / 4) return 'Draw one digit: here are two, far apart.';
+  if (across.gap > side / 8 || down.gap > side / 4) return 'Draw one digit: here are parts, far apart.';
   return mnistForm(ink, down.middle, across.middle, side / 20);
 }
 
