@@ -9,7 +9,7 @@ function bytesOf(base64) {
 // Weights are whole numbers from -127 to 127, times one scale for each output channel.
 const layers = {};
 for (const [name, {shape, weights, scales, biases}] of Object.entries(data.layers)) {
-  const bytes = new Int8Array(bytesOf(weights).buffer), floats = Float32Array.from(bytes);
+  const bytes = new Int8Array(bytesOf(weights).buffer), floats = new Float32Array(bytes);
   for (let i = 0; i < floats.length; i++) floats[i] *= scales[i % scales.length];
   layers[name] = {shape, biases, weights: floats};
 }
