@@ -414,7 +414,7 @@ def test_play_slides_the_kernel_and_fills_the_output(page):
     assert chosen_pixel(page)[0] == 0 and chosen_pixel(page)[1] < 5  # slow enough to follow
     WebDriverWait(page, 20).until(lambda _: chosen_pixel(page)[0] > 5)
     page.find_element(By.ID, 'play').click()
-    assert page.execute_script(live) == 'polite'
+    assert page.execute_script('choosePixel(pixel.row, pixel.column); ' + live) == 'polite'
     filled = page.execute_script("""const canvas = at('result'), count = filled;
         const bytes = canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data;
         return [count, Array.from(bytes)]""")
@@ -567,6 +567,7 @@ def test_the_camera_s_pictures_are_filtered_until_a_click_keeps_one(page):
     assert page.find_element(By.ID, 'where').get_attribute('aria-live') == 'off'
     tracks = page.execute_script('window.tracks = camera.getTracks(); return tracks.length')
     page.find_element(By.ID, 'result').click()
+    assert page.find_element(By.ID, 'where').get_attribute('aria-live') == 'polite'
     kept = page.execute_script(pixels)
     page.execute_async_script('setTimeout(arguments[0], 200)')
     assert page.execute_script(pixels) == kept and tracks == 1

@@ -136,6 +136,7 @@ function choosePixel(row, column) {
   at('arithmetic').classList.toggle('small', kernel[0].length > 5);
   const parts = (rgb ? ['red ', 'green ', 'blue '] : ['']).map((name, c) =>
     contribution(input, c, top, left, kernel, name));
+  at('where').ariaLive = camera || at('play').ariaPressed === 'true' ? 'off' : 'polite';
   at('where').innerHTML = `Output row ${pixel.row}, column ${pixel.column}` +
     `<span class="unseen">: ${parts.map(part => decimal(part.sum)).join(', ')}</span>`;
   at('arithmetic').innerHTML = parts.map(part => part.html()).join('');

@@ -2,8 +2,8 @@
 
 for (const canvas of [at('picture'), at('result')]) {  // a place in the picture is the same place in the output
   canvas.addEventListener('pointerdown', () => {
-    play(false);
     freeze();
+    play(false);
   });
   listen(canvas, (y, x) => {
     if (at('play').ariaPressed === 'true') return;
@@ -73,7 +73,6 @@ function play(isPlaying, count = 1) {
   clearTimeout(timer);
   at('play').ariaPressed = isPlaying;
   at('play').textContent = isPlaying ? '\u275a\u275a Pause' : '\u25b6 Play';
-  at('where').ariaLive = isPlaying || camera ? 'off' : 'polite';
   if (!isPlaying) return;
   keep(false);
   if (slide(Math.floor(count))) timer = setTimeout(play, Math.max(30, 600 / count ** 3), true, count * 1.05);
