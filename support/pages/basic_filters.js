@@ -62,7 +62,7 @@ function update() {
   at('wrong').disabled = input.channels === 1;
   const sum = sumOf(kernel), isZeroSum = sumsToZero(kernel.flat());
   tell('words', words(kernel, wrong ? 3 * sum : sum, isZeroSum, wrong));
-  at('divide').disabled = isZeroSum;
+  at('divide').disabled = isZeroSum || Math.abs(sum - 1) <= data.unitSum;
   const formula = (length, k) => `ceil(${padding === 'SAME' ? length : `(${length} - ${k} + 1)`} / ${stride})`;
   at('pictureSize').textContent = `${input.height} high, ${input.width} wide${picture.reduced}`;
   at('resultSize').textContent = `${formula(input.height, h)} = ${output.height} high, ` +
@@ -106,8 +106,8 @@ function words(kernel, sum, isZeroSum, wrong) {
   const text = [], weights = count > 1 ? `These ${count} weights${times} sum to` : `This weight${times} is`;
   if (isZeroSum) text.push(`${weights} 0: flat areas become 0, shown ${blackOf(kernel) ? 'grey' : 'black'}.`);
   else if (Math.abs(sum - 1) <= data.unitSum) text.push(`${weights} 1: flat areas keep their brightness.`);
-  else text.push(`${weights} ${Number(sum.toPrecision(9))}: flat areas become ` +
-                 (sum > 1 ? 'brighter.' : sum > 0 ? 'darker.' : 'negative.'));
+  else text.push(`${weights} ${Number(sum.toPrecision(9))}: flat areas become ${sum > 1 ? 'brighter' : sum > 0 ?
+    'darker' : 'negative'}${blackOf(kernel) ? '; 0 is shown grey' : ''}.`);
   if (kernel.flat().every(weight => weight >= 0) && kernel.flat().filter(weight => weight).length > 1)
     text.push('No weight is negative: it mixes neighbours, which blurs.');
   return text.join(' ');
@@ -137,8 +137,8 @@ function choosePixel(row, column) {
   const parts = (rgb ? ['red ', 'green ', 'blue '] : ['']).map((name, c) =>
     contribution(input, c, top, left, kernel, name));
   at('where').ariaLive = camera || at('play').ariaPressed === 'true' ? 'off' : 'polite';
-  at('where').innerHTML = `Output row ${pixel.row}, column ${pixel.column}` +
-    `<span class="unseen">: ${parts.map(part => decimal(part.sum)).join(', ')}</span>`;
+  const value = range(output.channels).map(c => decimal(valueAt(output, pixel.row, pixel.column, c))).join(', ');
+  at('where').innerHTML = `Output row ${pixel.row}, column ${pixel.column}<span class="unseen">: ${value}</span>`;
   at('arithmetic').innerHTML = parts.map(part => part.html()).join('');
   at('total').textContent = wrong ? `All three add up to ${decimal(sumOf(parts.map(part => part.sum)))}.` : '';
   at('lines').innerHTML = linesBetween(frameOf('picture'), frameOf('result')) +
@@ -180,8 +180,8 @@ function setMatrix(rows, name) {
   at('columns').value = matrix[0].length;
   at('editor').classList.toggle('small', matrix[0].length > 5);
   at('editor').innerHTML = matrix.map((row, y) => '<tr>' + row.map((value, x) =>
-    `<td><input value="${Number(value.toPrecision(7))}" data-y="${y}" data-x="${x}" tabindex="${y || x ? -1 : 0}" ` +
-    `aria-label="weight in row ${y}, column ${x}"></td>`).join('') + '</tr>').join('');
+    `<td><input value="${Number(value.toFixed(4)) || value}" data-y="${y}" data-x="${x}" ` +
+    `tabindex="${y || x ? -1 : 0}" aria-label="weight in row ${y}, column ${x}"></td>`).join('') + '</tr>').join('');
   setName(name);
 }
 

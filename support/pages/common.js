@@ -157,14 +157,14 @@ function contribution(input, c, top, left, kernel, name = '') {
   const sum = sumOf(products);
   const html = () => '<div class="equation">' +
     matrixTable(name + 'patch', patch, 'patch', (y, x) => !isInside(input, top + y, left + x)) + '<b>&times;</b>' +
-    matrixTable('kernel', kernel, 'kernel') + '<b>=</b>' + matrixTable('products, cell by cell', products, 'products') +
-    `<b>sum ${decimal(sum)}</b></div>`;
+    matrixTable('kernel', kernel, 'kernel') + '<div class="result"><b>=</b>' +
+    matrixTable('products, cell by cell', products, 'products') + `<b>sum ${decimal(sum)}</b></div></div>`;
   return {c, sum, html};
 }
 
 // ---- Mouse, finger and keys ----
 
-let isKept = false;  // after a click, until the next one, so that the mouse can leave the canvas
+let isKept = false;  // after a click, until one on the same place or Esc, so that the mouse can leave the canvas
 function keep(isOn) {
   isKept = isOn;
   document.body.classList.toggle('kept', isOn);
@@ -173,21 +173,19 @@ window.addEventListener('keydown', ({key}) => key === 'Escape' && keep(false));
 at('reset').onclick = () => location.reload();
 const MOVES = {ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1]};
 
-// Calls point(y, x) with places in the canvas, and move(rows, columns, channels). Where a click keeps nothing, one can
-// always point.
-function listen(canvas, point, move, canKeep = true) {
+// Calls point(y, x) with places in the canvas, and move(rows, columns, channels).
+function listen(canvas, point, move) {
   canvas.tabIndex = 0;
   canvas.setAttribute('role', 'application');  // it has keys of its own
   canvas.onpointerdown = canvas.onpointermove = canvas.onpointerup = event => {
-    const isDown = event.type === 'pointerdown';
+    const isDown = event.type === 'pointerdown', isTouch = event.pointerType === 'touch';
     if (event.button > 0) return;  // for the browser's menu
-    if (event.pointerType === 'touch') {
-      if (event.type !== 'pointerup' && getComputedStyle(canvas).touchAction === 'pan-y') return;  // it may scroll
-      keep(false);
-    } else if (event.type === 'pointerup' || canKeep && isKept && !isDown) return;
-    else if (canKeep && isDown) keep(!isKept);
+    const isUp = event.type === 'pointerup', mayScroll = getComputedStyle(canvas).touchAction === 'pan-y';
+    if (isTouch ? mayScroll && !isUp : isUp || isKept && !isDown) return;
+    const frame = canvas.nextElementSibling.style, before = isKept && frame.cssText;
     const scale = canvas.width / canvas.getBoundingClientRect().width;
     point(event.offsetY * scale, event.offsetX * scale);
+    if (isTouch || isDown) keep(!isTouch && frame.cssText !== before);
   };
   canvas.onkeydown = event => {
     if (event.key === 'Enter') keep(!isKept);

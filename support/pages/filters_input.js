@@ -4,17 +4,17 @@ for (const canvas of [at('picture'), at('result')]) {  // a place in the picture
   canvas.addEventListener('pointerdown', () => {
     freeze();
     play(false);
+    showAll();
   });
   listen(canvas, (y, x) => {
     if (at('play').ariaPressed === 'true') return;
-    if (seen !== output) showAll();
     choosePixel(Math.floor(y / canvas.height * output.height), Math.floor(x / canvas.width * output.width));
   }, (rows, columns) => choosePixel(pixel.row + rows, pixel.column + columns));
 }
-for (const type of ['click', 'input', 'change'])  // an error stands until the next action
+for (const type of ['pointerdown', 'keydown'])  // an error stands until the next action
   document.addEventListener(type, () => at('error').textContent = '', true);
 at('editor').addEventListener('focusout', ({target}) =>
-  (target.ariaInvalid === 'true' || !target.value.trim()) && show(target, weightOf(target)));
+  (target.ariaInvalid === 'true' || !target.value.trim()) && setMatrix(matrix, kernelName));
 at('editor').oninput = ({target}) => setWeight(target, numberOf(target.value));
 at('editor').onkeydown = event => {
   const step = {ArrowUp: 1, ArrowDown: -1}[event.key];
@@ -38,8 +38,10 @@ at('rows').onchange = ({target}) =>
 at('columns').onchange = ({target}) =>
   setMatrix(matrix.map(row => centred(row, Number(target.value), 0)), 'your own');
 for (const id of ['stride', 'padding', 'colours', 'wrong']) at(id).onchange = update;
-at('divide').onclick = () =>
+at('divide').onclick = () => {
   setMatrix(matrix.map(row => row.map(value => value / sumOf(matrix))), 'your own');
+  at('editor').querySelector('input').focus();  // the button does nothing now
+};
 at('flip').onclick = () => setMatrix(matrix.map(row => [...row].reverse()).reverse(), 'your own');
 at('file').onchange = ({target}) => openFile(target.files[0]);
 at('camera').onclick = () => camera ? freeze() : useCamera();
@@ -49,17 +51,14 @@ window.onresize = () => pixel && choosePixel(pixel.row, pixel.column);
 
 let timer;
 
-// Moves on by so many outputs; while the output fills in, up to there.
+// Fills in so many outputs more.
 function slide(count) {
-  const {width, height, channels} = output, last = width * height - 1;
-  const next = Math.min(pixel.row * width + pixel.column + count, last);
-  if (filled !== Infinity) {
-    filled = next + 1;
-    seen.array.set(output.array.subarray(0, filled * channels));
-    draw(at('result'), seen, black);
-  }
-  choosePixel(Math.floor(next / width), next % width);
-  return next < last;
+  const {width, height, channels} = output;
+  filled = Math.min(filled + count, width * height);
+  seen.array.set(output.array.subarray(0, filled * channels));
+  draw(at('result'), seen, black);
+  choosePixel(Math.floor((filled - 1) / width), (filled - 1) % width);
+  return filled < width * height;
 }
 
 function showAll() {
@@ -89,8 +88,6 @@ at('play').onclick = () => {
     filled = 0;
     seen = {...output, array: output.array.map(() => NaN)};
     centreBefore = centre;
-    choosePixel(0, 0);
-    slide(0);
   }
   play(!isPlaying);
 };
@@ -98,18 +95,17 @@ at('play').onclick = () => {
 // ---- The guide: what to look at, step by step; the last asks for a kernel, and checks it ----
 
 const GUIDE = [
-  ['picture', 'A kernel slides over the picture. At each place, its weights are multiplied by the pixels under them, ' +
-    'and the products add up to one pixel of the output. Point or tap anywhere.'],
-  ['arithmetic', 'These are the pixels, the weights and the products at the place where you pointed. A click there ' +
-    'fixes it, Esc frees it. Point at a weight: its pixel and their product light up.'],
-  ['play', 'Play slides the kernel over the picture; the output fills in behind it.'],
+  ['play', 'A kernel slides over the picture. At each place, its weights are multiplied by the pixels under them, ' +
+    'and the products add up to one pixel of the output. Press Play.'],
+  ['arithmetic', 'Point or tap anywhere: these are the pixels, the weights and the products of that place. A click ' +
+    'fixes it. Point at a weight: its pixel and their product light up.'],
   ['kernels', 'Choose blur: all weights are positive, and the output is a weighted mean of neighbours.',
-    () => kernelName === 'blur' && ' Yes: fine details are gone.'],
+    () => kernelName === 'blur' && ' Yes: fine details are gone.', () => at('kernels').scrollLeft = 0],
   ['editor', 'Change a weight: type, or use the arrow keys up and down.',
     () => own === matrix && ' Yes: the output follows.'],
   ['stride', 'A stride of 2 moves the kernel by two pixels: the output has about half the height and width.',
     () => settings().stride === 2 && ` Yes: ${output.height} by ${output.width}.`],
-  ['editor', 'Now you: make a kernel of your own that finds horizontal edges, and is blind to vertical ones.',
+  ['editor', 'Now you: change weights into a kernel that finds horizontal edges, and is blind to vertical ones.',
     () => own === matrix && judgeEdgeFinder(matrix)]];
 
 // Columns that sum to 0 are blind to what changes from left to right only; rows that do not see the other changes.

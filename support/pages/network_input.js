@@ -25,7 +25,7 @@ for (const name of FIGURES) {
 }
 
 listen(at('image'), (y, x) => hide(Math.floor(y), Math.floor(x)),
-       (rows, columns) => hide((hidden?.y ?? HIDDEN) + rows, (hidden?.x ?? HIDDEN) + columns));
+       (rows, columns) => hide((hidden?.y ?? data.size / 2) + rows, (hidden?.x ?? data.size / 2) + columns));
 at('image').onblur = at('image').onpointerleave = ({pointerType}) =>
   isKept || pointerType === 'touch' || hide();  // a finger looks afterwards
 document.addEventListener('pointerdown', ({target}) => target === at('image') || hide());
@@ -46,7 +46,7 @@ function useKernels(isHandCoded) {
 at('handCoded').onchange = ({target}) => useKernels(target.checked);
 listen(at('channel'), (y, x) => choose(chosen.name, Math.floor(y), Math.floor(x), chosen.channel),
        (rows, columns, channels = 0) =>
-         choose(chosen.name, chosen.y + rows, chosen.x + columns, chosen.channel + channels), false);
+         choose(chosen.name, chosen.y + rows, chosen.x + columns, chosen.channel + channels));
 at('numbers').onclick = ({target: {dataset: {from}}}) => {
   if (!from) return;
   chosen.from = Number(from);
@@ -59,7 +59,8 @@ window.onresize = explain;
 const drawing = at('drawing').getContext('2d', {willReadFrequently: true});
 let nextFrame;  // in which the drawing is read: at most once for each frame
 let pen;        // the pointer that draws; others are ignored
-let past = [];  // what the field had before each stroke
+let past = [];  // what was drawn before each stroke
+const isTestDigit = () => document.querySelector('.digit[aria-pressed=true]');  // in the field
 
 function clear() {
   Object.assign(drawing, {fillStyle: 'white', lineCap: 'round', lineWidth: 18});
@@ -69,6 +70,7 @@ function clear() {
 }
 
 function remember() {
+  if (isTestDigit()) return;
   past = [...past.slice(-50), drawing.getImageData(0, 0, 280, 280)];
   at('undo').disabled = false;
 }
@@ -78,18 +80,17 @@ const inkOf = bytes => values(data.size, data.size, 1, (y, x) => 1 - bytes[data.
 
 // Shows a test digit in the field for drawing, until the first stroke, and reads it.
 function readTestDigit(bytes, name) {
+  remember();
   clear();
   const small = document.createElement('canvas');
   draw(small, inkOf(bytes));
   drawing.drawImage(small, 0, 0, 280, 280);
-  past = [];
-  at('undo').disabled = true;
   read(bytes, name);
 }
 
 function beginStroke(x, y) {
+  if (isTestDigit()) clear();
   remember();
-  if (document.querySelector('.digit[aria-pressed=true]')) clear();
   drawing.beginPath();
   strokeTo(x, y);
   strokeTo(x, y);  // once more to the same place: a dot, if nothing follows
@@ -113,13 +114,14 @@ function readDrawing() {
 function showNothing(answer) {
   document.body.classList.add('empty');
   shown = '';  // nothing is explained
-  at('guideNext').disabled = true;
   at('answer').textContent = answer;
+  showGuide();
+  at('guideNext').disabled = true;
 }
 
 function placeIn({clientX, clientY}) {
   const {left, top, width} = at('drawing').getBoundingClientRect();
-  return [clientX - left, clientY - top].map(length => length * 280 / width);
+  return [clientX - left, clientY - top].map(length => clamp(length * 280 / width, 0, 280));
 }
 
 at('drawing').onpointerdown = event => {
@@ -146,8 +148,10 @@ at('drawing').onkeydown = event => {
 };
 at('drawing').onblur = () => frameOf('drawing').hidden = true;
 at('undo').onclick = () => {
+  clear();
   drawing.putImageData(past.pop(), 0, 0);
   at('undo').disabled = !past.length;
+  if (!past.length) at('clear').focus();
   readDrawing();
 };
 at('clear').onclick = () => {
@@ -180,18 +184,18 @@ oneTabStop(at('numbers'), '[data-from]');
 
 const STEPS = {  // by the kind of a layer
   first: () => 'each tile is a kernel and what it makes of the image. Lines lead from an activation to its patch. ' +
-    'Point at others, here or enlarged; a click fixes one, Esc frees it.',
+    'Point at others, here or enlarged; a click fixes one.',
   pool: name => `it keeps the ${isLargest(name) ? 'largest' : 'mean'} of each 2 x 2 activations: half the height and ` +
     'width, as many channels.',
   conv: name => `each kernel looks at all ${network[before(name)].channels} channels of ${before(name)}, and adds up ` +
-    'their sums: the bars below.',
+    'their sums. Fix an activation by a click, then click on a bar.',
   unit: name => `a unit sums ${before(name)}'s activations, each times a weight. Circles mark the largest products.`,
   last: () => 'the logits. Softmax divides the exponential of each by the sum of all; so probabilities sum to 1. A ' +
     'click on a digit explains its logit.'};
 const kindOf = name => name === LAST ? 'last' : name === firstConv ? 'first' : !(name in layers) ? 'pool' :
   isImage(name) ? 'conv' : 'unit';
 const GUIDE = [
-  ['drawing', 'Draw a digit of your own: it is read at once, and all layers below follow.',
+  ['drawing', 'From the pixels, the network computes ten probabilities, layer by layer. Draw a digit: all follow.',
     () => layers[firstConv] === learned && document.querySelector('#mistakes [aria-pressed=true]') &&
       ' This one is read wrongly.'],
   ['image', `The network sees ${data.size} x ${data.size} pixels, scaled and centred. Point at them: a square takes ` +
@@ -213,7 +217,9 @@ const isRight = data.probabilities.every((expected, i) => {
   return expected.every((probability, digit) => Math.abs(probability - probabilities[digit]) <= data.tolerance);
 });
 if (isRight) {
-  (document.querySelector('#mistakes > :last-child') ?? document.querySelector('.digit')).onclick();
+  const first = document.querySelector('#mistakes > :last-child') ?? document.querySelector('.digit');
+  first.ariaPressed = true;  // there is no drawing that Undo brings back
+  first.onclick();
   useKernels(false);
   choose(...Object.values(strongestOf(data.order[0])));
   showGuide(0);
