@@ -184,6 +184,8 @@ def test_the_arithmetic_adds_up_and_zeros_stand_beyond_the_border(page):
     page.find_element(By.ID, 'wrong').click()
     assert 'weights, three times over, sum to 3: flat areas become brighter' in text(page, 'words')
     assert re.findall(r'sum (\S+)', text(page, 'arithmetic')) == sums
+    page.execute_script('choosePixel(20, 30)')  # whose value a screen reader reads
+    assert text(page, 'where').endswith(', '.join(3 * ['{:.4f}'.format(output(page)[20, 30, 0])]))
     assert text(page, 'total') == 'All three add up to {:.4f}.'.format(output(page)[20, 30, 0])
 
 
@@ -308,7 +310,7 @@ def test_a_weight_is_what_a_person_means(page, typed, value):
     assert found == value
     assert (cell(page, 1, 1).get_attribute('aria-invalid') == 'true') == is_none == ('number' in text(page, 'error'))
     cell(page, 1, 1).send_keys(Keys.TAB)  # what is no number becomes the weight again, and an empty cell 0
-    assert cell(page, 1, 1).get_attribute('aria-invalid') != 'true'
+    assert cell(page, 1, 1).get_attribute('aria-invalid') != 'true' and page.switch_to.active_element.tag_name != 'body'
     shown = cell(page, 1, 1).get_attribute('value').replace(',', '.')
     assert float(fractions.Fraction(shown)) == pytest.approx(found, abs=5e-5)
     assert page.execute_script('return matrix[1][1]') == found
@@ -318,6 +320,8 @@ def test_weights_change_by_keys(page):
     choose(page, 'kernels', 'identity')
     cell(page, 0, 0).send_keys(Keys.ARROW_UP, Keys.ARROW_UP)
     assert page.execute_script('return matrix[0][0]') == pytest.approx(0.2)
+    cell(page, 0, 0).send_keys('3')  # in its place
+    assert page.execute_script('return matrix[0][0]') == 3
     for name in 'colours', 'wrong', 'flip':  # only the change is computed, whatever it is of
         choose(page, name, 'RGB') if name == 'colours' else page.find_element(By.ID, name).click()
         replace(page, cell(page, 1, 0), '-0.3')
@@ -467,6 +471,13 @@ def test_what_lies_around_the_patch_and_the_output_is_enlarged(page):
         ['top', 'left', 'height', 'width'].map(side =>
             parseFloat(at(name).nextElementSibling.style[side]) * 15 / 100))''')
     np.testing.assert_allclose(frames, [[6, 6, 3, 3], [7, 7, 1, 1]], atol=1e-3)
+    choose(page, 'stride', '2')
+    for name, down, right, expected in ('pictureNear', 4, -2, [12, 9]), ('resultNear', -3, 1, [7, 11]):  # a click there
+        page.execute_script('choosePixel(10, 10)')
+        canvas = page.find_element(By.ID, name)
+        ActionChains(page).move_to_element(canvas).move_by_offset(*[
+            round(steps * canvas.size['width'] / 15) for steps in (right, down)]).click().perform()
+        assert chosen_pixel(page) == expected
 
 
 def test_the_guide_checks_its_question_and_stays_closed(page):

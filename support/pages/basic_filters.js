@@ -180,7 +180,7 @@ function setMatrix(rows, name) {
   at('columns').value = matrix[0].length;
   at('editor').classList.toggle('small', matrix[0].length > 5);
   at('editor').innerHTML = matrix.map((row, y) => '<tr>' + row.map((value, x) =>
-    `<td><input value="${Number(value.toFixed(4)) || value}" data-y="${y}" data-x="${x}" ` +
+    `<td><input value="${short(value)}" data-y="${y}" data-x="${x}" ` +
     `tabindex="${y || x ? -1 : 0}" aria-label="weight in row ${y}, column ${x}"></td>`).join('') + '</tr>').join('');
   setName(name);
 }
@@ -201,6 +201,7 @@ function showEffect(name, kernel) {
   draw(button.firstChild, ofEachChannel(picture.small, kernel, 1, 'SAME'), blackOf(kernel));
 }
 
+const short = value => Number(value.toFixed(4)) || value;
 const weightOf = ({dataset}) => matrix[dataset.y][dataset.x];
 const largestOf = rows => Math.max(...rows.flat().map(Math.abs), 1e-9);
 
@@ -210,8 +211,7 @@ const numberOf = text => text.replace(',', '.').replace('\u2212', '-').split('/'
 function setWeight(input, value) {
   const isNumber = Math.abs(value) <= 1e6;  // NaN is not
   input.ariaInvalid = !isNumber;
-  if (!isNumber) at('error').textContent = 'A weight is a number, at most 1000000; the last valid one is used.';
-  if (!isNumber) return;
+  if (!isNumber) return tell('error', 'A weight is a number, at most 1000000; the last valid one is used.');
   matrix = matrix.map(row => [...row]);
   matrix[input.dataset.y][input.dataset.x] = value;
   setName('your own');
@@ -266,8 +266,7 @@ async function openFile(file) {
   freeze();
   const bitmap = await createImageBitmap(file).catch(() => null);
   if (newest !== file) return;
-  if (!bitmap) at('error').textContent = `${file.name} is no picture that this browser can read. The old one stays.`;
-  if (!bitmap) return;
+  if (!bitmap) return tell('error', `${file.name} is no picture that this browser can read. The old one stays.`);
   setPicture(bitmap, '"' + file.name.replace(/["\\$`]/g, '\\$&') + '"');
   update();
 }
@@ -278,8 +277,7 @@ async function useCamera() {
   at('camera').disabled = true;
   camera = await navigator.mediaDevices?.getUserMedia({video: {width: data.side}}).catch(() => undefined);
   at('camera').disabled = false;
-  if (!camera) at('error').textContent = 'There is no camera that this browser may use.';
-  if (!camera) return;
+  if (!camera) return tell('error', 'There is no camera that this browser may use.');
   at('camera').textContent = 'Freeze';
   const video = Object.assign(document.createElement('video'), {srcObject: camera, muted: true, playsInline: true});
   await video.play();

@@ -188,11 +188,10 @@ function listen(canvas, point, move) {
     if (isTouch || isDown) keep(!isTouch && frame.cssText !== before);
   };
   canvas.onkeydown = event => {
-    if (event.key === 'Enter') keep(!isKept);
-    if (event.key === ' ') event.preventDefault();  // it would scroll
-    if (!(event.key in MOVES)) return;
-    event.preventDefault();
-    move(...MOVES[event.key].map(step => event.shiftKey ? 10 * step : step));
+    if (['Enter', ' '].includes(event.key)) keep(!isKept);
+    else if (!(event.key in MOVES)) return;
+    event.preventDefault();  // it would scroll
+    move(...(MOVES[event.key] ?? [0, 0]).map(step => event.shiftKey ? 10 * step : step));
   };
 }
 

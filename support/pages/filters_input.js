@@ -13,21 +13,25 @@ for (const canvas of [at('picture'), at('result')]) {  // a place in the picture
 }
 for (const type of ['pointerdown', 'keydown'])  // an error stands until the next action
   document.addEventListener(type, () => at('error').textContent = '', true);
-at('editor').addEventListener('focusout', ({target}) =>
-  (target.ariaInvalid === 'true' || !target.value.trim()) && setMatrix(matrix, kernelName));
+for (const id of ['pictureNear', 'resultNear']) at(id).onclick = ({offsetX, offsetY}) => {  // for a finger
+  const [down, right] = [offsetY, offsetX].map(offset => 15 * offset / at(id).clientWidth - 7.5);
+  const step = id === 'resultNear' ? 1 : settings().stride;
+  choosePixel(pixel.row + Math.round(down / step), pixel.column + Math.round(right / step));
+};
+at('editor').addEventListener('focusout', ({target}) => {
+  if (target.ariaInvalid === 'true' || !target.value.trim()) target.value = short(weightOf(target));
+  target.ariaInvalid = false;
+});
 at('editor').oninput = ({target}) => setWeight(target, numberOf(target.value));
 at('editor').onkeydown = event => {
   const step = {ArrowUp: 1, ArrowDown: -1}[event.key];
   if (!step) return;
   event.preventDefault();
-  show(event.target, weightOf(event.target) + step * (event.shiftKey ? 1 : 0.1));
+  const value = Number((weightOf(event.target) + step * (event.shiftKey ? 1 : 0.1)).toFixed(4));
+  Object.assign(event.target, {value}).select();
+  setWeight(event.target, value);
 };
 for (const type of ['click', 'focusin']) at('editor').addEventListener(type, ({target}) => target.select?.());
-
-function show(input, value) {
-  input.value = Number(value.toFixed(4));
-  setWeight(input, Number(input.value));
-}
 
 at('kernels').onclick = ({target}) => {
   const name = target.closest('button')?.value;
@@ -106,7 +110,7 @@ const GUIDE = [
   ['stride', 'A stride of 2 moves the kernel by two pixels: the output has about half the height and width.',
     () => settings().stride === 2 && ` Yes: ${output.height} by ${output.width}.`],
   ['editor', 'Now you: change weights into a kernel that finds horizontal edges, and is blind to vertical ones.',
-    () => own === matrix && judgeEdgeFinder(matrix)]];
+    () => own === matrix ? judgeEdgeFinder(matrix) : ' This one is ready-made.']];
 
 // Columns that sum to 0 are blind to what changes from left to right only; rows that do not see the other changes.
 function judgeEdgeFinder(rows) {
