@@ -558,6 +558,8 @@ def test_a_picture_of_one_s_own(page, tmp_path):
         page.find_element(By.ID, 'file').send_keys(path)
         WebDriverWait(page, 20).until(lambda _: '{1} by {0}'.format(*size) in text(page, 'pictureSize'))
         assert page.execute_script('return at("where").getBoundingClientRect().bottom + scrollY <= innerHeight')
+        choose(page, 'padding', 'VALID')
+        assert ('VALID the kernel must fit' in text(page, 'error')) == (size[0] == 3)
 
 
 FRAMES = 'requestAnimationFrame(() => requestAnimationFrame(arguments[0]))'

@@ -10,7 +10,6 @@ let output;   // what conv2d makes of the picture
 let computed = {};  // {kernel, input, stride, padding}: what the output is of
 let pixel;    // {row, column}: the output pixel that is explained
 let centre;   // {row, column} of the picture, under the kernel's centre, which a change of stride or padding keeps
-let centreBefore;  // the kernel slid
 let filled;   // how many outputs are shown while the kernel slides; later Infinity
 let seen;     // the output as far as it is shown; NaN is what is not
 let black;    // the value of the output that is shown so: 0 or -1
@@ -56,7 +55,6 @@ function update() {
     at('error').textContent = 'Under VALID the kernel must fit into the picture; it does not, so SAME is back.';
     return;
   }
-  if (at('play').ariaPressed === 'true') centre = centreBefore;
   play(false);
   compute({kernel, input: wrong ? picture.sums : input, stride, padding});
   at('wrong').disabled = input.channels === 1;

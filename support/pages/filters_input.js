@@ -61,7 +61,9 @@ function slide(count) {
   filled = Math.min(filled + count, width * height);
   seen.array.set(output.array.subarray(0, filled * channels));
   draw(at('result'), seen, black);
+  const before = centre;
   choosePixel(Math.floor((filled - 1) / width), (filled - 1) % width);
+  centre = before;
   return filled < width * height;
 }
 
@@ -81,7 +83,7 @@ function play(isPlaying, count = 1) {
   if (slide(Math.floor(count))) timer = setTimeout(play, Math.max(30, 600 / count ** 3), true, count * 1.05);
   else {  // the last patch lies at the border, where there is little to see
     play(false);
-    chooseCentre(centreBefore.row, centreBefore.column);
+    chooseCentre(centre.row, centre.column);
   }
 }
 
@@ -91,7 +93,6 @@ at('play').onclick = () => {
   if (!isPlaying && filled >= output.width * output.height) {
     filled = 0;
     seen = {...output, array: output.array.map(() => NaN)};
-    centreBefore = centre;
   }
   play(!isPlaying);
 };
