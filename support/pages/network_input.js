@@ -198,8 +198,8 @@ const GUIDE = [
   ['drawing', 'From the pixels, the network computes ten probabilities, layer by layer. Draw a digit: all follow.',
     () => layers[firstConv] === learned && document.querySelector('#mistakes [aria-pressed=true]') &&
       ' This one is read wrongly.'],
-  ['image', `The network sees ${data.size} x ${data.size} pixels, scaled and centred. Point at them: a square takes ` +
-    'the ink away there, and the bars answer; a click keeps it. What matters to the network?'],
+  ['image', `The network sees ${data.size} x ${data.size} pixels. Point at them: a square takes the ink away there, ` +
+    'and the bars answer; a click keeps it. What matters to the network?'],
   ...data.order.filter((name, i) => data.order.findIndex(other => kindOf(other) === kindOf(name)) === i).map(name =>
     [at(name) ? name : 'bars', `${name}: ${STEPS[kindOf(name)](name)}`, undefined, () => {
       useKernels(false);
