@@ -253,7 +253,10 @@ def test_pointing_in_a_narrow_window_touching_and_choosing(page, network, mnist)
     canvas = page.find_element(By.ID, 'pool1')
     page.execute_script('arguments[0].scrollIntoView()', canvas)
     touch(page, canvas, [((2 * 17 + 4.5) / (6 * 17), (17 + 3.5) / (6 * 17))])
-    assert re.match('pool1, channel 8, row [34], column [45]\n', text(page, 'arithmetic'))
+    panel = page.find_element(By.ID, 'arithmetic')
+    assert re.match('pool1, channel 8, row [34], column [45]\n', panel.text)
+    heights = [panel.size['height'], panel.click(), panel.size['height']]
+    assert heights[0] < heights[2] < 0.6 * 900  # it shows its numbers when it is tapped
     drawing = page.find_element(By.ID, 'drawing')
     page.execute_script('clear(); arguments[0].scrollIntoView()', drawing)
     touch(page, drawing, [(.2, .2), (.5, .2), (.8, .2), (.6, .5), (.4, .9)])
@@ -406,6 +409,14 @@ def test_clear_leaves_nothing_and_one_pointer_draws(page):
         page.find_element(By.ID, 'undo').click()
     assert dark[0] == dark[1] > dark[2] > page.execute_script(ink) == 0 and len(dark) == 3  # one stroke after the other
     assert page.switch_to.active_element == page.find_element(By.ID, 'clear')  # Undo would have lost the focus
+
+
+def test_a_stroke_that_leaves_the_field_goes_on_along_its_border(page):
+    field = page.find_element(By.ID, 'drawing')
+    side = field.size['width']
+    actions = webdriver.ActionChains(page).move_to_element(field).click_and_hold()
+    actions.move_by_offset(side, 0).move_by_offset(0, side // 4).release().perform()
+    assert page.execute_script('return drawing.getImageData(277, 175, 1, 1).data[0]') < 128
 
 
 def test_one_can_draw_by_keys(page):
