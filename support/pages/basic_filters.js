@@ -92,7 +92,7 @@ const blackOf = kernel => kernel.flat().some(weight => weight < 0) && sumOf(kern
 function clipping() {
   let count = 0;
   for (const value of output.array) if (value < black - 0.001 || value > 1.001) count++;
-  const percent = Math.round(100 * count / output.array.length);
+  const all = output.array.length, percent = Math.min(Math.round(100 * count / all), count < all ? 99 : 100);
   return percent < 1 ? '' : `; ${percent}% of the values lie outside and are clipped`;
 }
 
@@ -209,7 +209,7 @@ const numberOf = text => text.replace(',', '.').replace('\u2212', '-').split('/'
 function setWeight(input, value) {
   const isNumber = Math.abs(value) <= 1e6;  // NaN is not
   input.ariaInvalid = !isNumber;
-  if (!isNumber) return tell('error', 'A weight is a number, at most 1000000; the last valid one is used.');
+  if (!isNumber) return tell('error', 'A weight is a number or a fraction, at most 1000000; the last one stays.');
   matrix = matrix.map(row => [...row]);
   matrix[input.dataset.y][input.dataset.x] = value;
   setName('your own');

@@ -80,7 +80,7 @@ function play(isPlaying, count = 1) {
   at('play').textContent = isPlaying ? '\u275a\u275a Pause' : '\u25b6 Play';
   if (!isPlaying) return;
   keep(false);
-  if (slide(Math.floor(count))) timer = setTimeout(play, Math.max(30, 600 / count ** 3), true, count * 1.05);
+  if (slide(Math.floor(count))) timer = setTimeout(play, Math.max(30, 600 / count ** 3), true, count * 1.07);
   else {  // the last patch lies at the border, where there is little to see
     play(false);
     chooseCentre(centre.row, centre.column);
@@ -103,7 +103,7 @@ const GUIDE = [
   ['play', 'A kernel slides over the picture. At each place, its weights are multiplied by the pixels under them, ' +
     'and the products add up to one pixel of the output. Press Play.'],
   ['arithmetic', 'Point or tap anywhere: these are the pixels, the weights and the products of that place. A click ' +
-    'fixes it. Point at a weight: its pixel and their product light up.'],
+    'fixes it. Point at a weight, or tap it: its pixel and their product light up.'],
   ['kernels', 'Choose blur: all weights are positive, and the output is a weighted mean of neighbours.',
     () => kernelName === 'blur' && ' Yes: fine details are gone.', () => at('kernels').scrollLeft = 0],
   ['editor', 'Change a weight: type, or use the arrow keys up and down.',
@@ -111,13 +111,14 @@ const GUIDE = [
   ['stride', 'A stride of 2 moves the kernel by two pixels: the output has about half the height and width.',
     () => settings().stride === 2 && ` Yes: ${output.height} by ${output.width}.`],
   ['editor', 'Now you: change weights into a kernel that finds horizontal edges, and is blind to vertical ones.',
-    () => own === matrix ? judgeEdgeFinder(matrix) : ' This one is ready-made.']];
+    () => judgeEdgeFinder(matrix)]];
 
 // Columns that sum to 0 are blind to what changes from left to right only; rows that do not see the other changes.
 function judgeEdgeFinder(rows) {
   const columns = rows[0].map((_, x) => rows.map(row => row[x])), wrong = columns.findIndex(each => !sumsToZero(each));
   if (wrong >= 0) return ` Not yet: column ${wrong} sums to ${Number(sumOf(columns[wrong]).toPrecision(9))}.`;
-  if (rows.every(row => Math.abs(sumOf(row)) < 0.1)) return ' Not yet: every row sums to 0, too, or nearly.';
+  if (rows.every(row => Math.abs(sumOf(row)) < 0.1)) return ' Not yet: no row sums to 0.1 or more, so little is seen.';
+  if (rows !== own) return ' This one does, but it is ready-made.';
   return ' Yes: every column sums to 0, so vertical edges vanish; the rows do not.';
 }
 
