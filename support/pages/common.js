@@ -175,8 +175,7 @@ const MOVES = {ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRig
 
 // Calls point(y, x) with places in the canvas, and move(rows, columns, channels).
 function listen(canvas, point, move) {
-  canvas.tabIndex = 0;
-  canvas.setAttribute('role', 'application');  // it has keys of its own
+  Object.assign(canvas, {tabIndex: 0, role: 'application'});  // it has keys of its own
   canvas.onpointerdown = canvas.onpointermove = canvas.onpointerup = event => {
     const isDown = event.type === 'pointerdown', isTouch = event.pointerType === 'touch';
     if (event.button > 0) return;  // for the browser's menu

@@ -78,21 +78,20 @@ function showLayer(name) {
 
 function softmaxOf(logits) {
   const exponentials = logits.map(logit => Math.exp(logit - Math.max(...logits)));
-  return {exponentials, probabilities: exponentials.map(value => value / sumOf(exponentials))};
+  return exponentials.map(value => value / sumOf(exponentials));
 }
 
 // With four decimals; what is not quite 0 or 1 does not become it.
 const probabilityText = value => value > 0.99995 ? '>0.9999' : value < 0.00005 ? '<0.0001' : value.toFixed(4);
 const largestAt = array => array.reduce((best, value, i) => value > array[best] ? i : best, 0);
 
-at('bars').innerHTML = '<span></span><span>logit</span><span>e<sup>logit - largest</sup></span>' +
-  '<span>probability</span><span></span>' + data.classes.map((_, digit) => `<button data-digit="${digit}"></button>` +
-  '<span></span><span></span><span></span><progress></progress>').join('');
-const bars = [...at('bars').querySelectorAll('button')].map((button, digit) => {  // three numbers and a bar for each
+at('bars').innerHTML = '<span></span><span>logit</span><span>probability</span><span></span>' + data.classes.map(
+  (_, digit) => `<button data-digit="${digit}"></button><span></span><span></span><progress></progress>`).join('');
+const bars = [...at('bars').querySelectorAll('button')].map((button, digit) => {  // two numbers and a bar for each
   const cells = [...at('bars').children], place = cells.indexOf(button), name = data.classes[digit];
   Object.assign(button, {textContent: name, ariaLabel: `explain the logit of ${name}`});
-  cells[place + 4].ariaLabel = `probability of ${name}`;
-  return cells.slice(place + 1, place + 5);
+  cells[place + 3].ariaLabel = `probability of ${name}`;
+  return cells.slice(place + 1, place + 4);
 });
 
 // Reads a digit, of pixels from 0 to 255, and shows the layers. Unless a click has chosen an activation, the strongest
@@ -113,14 +112,14 @@ function showNetwork(pixels) {
 }
 
 let whole;   // the image without the square that hides a part of it
-let hidden;  // {y, x}: the middle of this square
+let hidden;  // {y, x, stays}: the middle of this square, and whether a click keeps it
 let ofWhole;  // the answer without it
 
 // A grey square over a part of the image: its ink is taken away. Without a place, nothing is hidden.
-function hide(y, x) {
+function hide(y, x, stays) {
   if (!shown || y === undefined && !hidden) return;
   const inside = place => clamp(place, HIDDEN, data.size - 1 - HIDDEN);
-  hidden = y === undefined ? undefined : {y: inside(y), x: inside(x)};
+  hidden = y === undefined ? undefined : {y: inside(y), x: inside(x), stays};
   const isHidden = i => hidden && Math.abs(Math.floor(i / data.size) - hidden.y) <= HIDDEN &&
     Math.abs(i % data.size - hidden.x) <= HIDDEN;
   showNetwork(whole.map((value, i) => isHidden(i) ? 0 : value));
@@ -128,16 +127,15 @@ function hide(y, x) {
 }
 
 function showAnswer() {
-  const {exponentials, probabilities} = softmaxOf([...network[LAST].array]), first = largestAt(probabilities);
+  const probabilities = softmaxOf([...network[LAST].array]), first = largestAt(probabilities);
   const second = largestAt(probabilities.map((value, digit) => digit === first ? -1 : value));
   const [answer, next] = [first, second].map(i =>
     `${data.classes[i]} (probability ${probabilityText(probabilities[i])})`);
   if (!hidden) ofWhole = answer;
   at('answer').textContent = `${hidden ? 'A part hidden' : shown}: the network reads ${answer}` +
     `${isUnsure() ? ', unsure' : ''}; ${hidden ? `of the whole it read ${ofWhole}` : `next ${next}`}.`;
-  for (const [digit, [logit, exponential, probability, bar]] of bars.entries()) {
+  for (const [digit, [logit, probability, bar]] of bars.entries()) {
     logit.textContent = network[LAST].array[digit].toFixed(3);
-    exponential.textContent = digit === first ? 1 : exponentials[digit].toExponential(2);
     probability.textContent = probabilityText(probabilities[digit]);
     bar.value = probabilities[digit];
   }
@@ -231,7 +229,6 @@ function explainUnit({name, channel}, input, value) {
   const effect = ({activation, weight}) => activation * weight;
   const total = sumOf(parts.map(effect)), largest = parts.sort((a, b) => Math.abs(effect(b)) - Math.abs(effect(a)));
   const named = largest.slice(0, 6), inputs = named.map(part => placeOf(input, part.i));
-  frameIn(before(name), inputs[0].y, inputs[0].x, inputs[0].channel, 1, 1);
   const row = (part, n) => {
     const {channel: c, x, y} = inputs[n];
     const place = array.length > channels ? `channel ${c}, row ${y}, column ${x}` : `unit ${c}`;

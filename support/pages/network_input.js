@@ -5,6 +5,7 @@ Object.assign(MOVES, {PageUp: [0, 0, -1], PageDown: [0, 0, 1]});
 function choose(name, y, x, channel) {
   const {height, width, channels} = network[name];
   chosen = {name, y: clamp(y, 0, height - 1), x: clamp(x, 0, width - 1), channel: clamp(channel, 0, channels - 1)};
+  at('arithmetic').scrollTop = 0;
   explain();
 }
 for (const name of FIGURES) {
@@ -24,11 +25,17 @@ for (const name of FIGURES) {
   });
 }
 
-listen(at('image'), (y, x) => hide(Math.floor(y), Math.floor(x)),
-       (rows, columns) => hide((hidden?.y ?? data.size / 2) + rows, (hidden?.x ?? data.size / 2) + columns));
-at('image').onblur = at('image').onpointerleave = ({pointerType}) =>
-  isKept || pointerType === 'touch' || hide();  // a finger looks afterwards
-document.addEventListener('pointerdown', ({target}) => target === at('image') || hide());
+// A square under the pointer hides a part of the image. A click keeps it, and one on it takes it away.
+listen(at('image'), null, (rows, columns) =>
+  hide((hidden?.y ?? data.size / 2) + rows, (hidden?.x ?? data.size / 2) + columns, true));
+at('image').onpointerup = null;
+at('image').onpointerdown = at('image').onpointermove = ({type, pointerType, offsetX, offsetY, target}) => {
+  const [y, x] = [offsetY, offsetX].map(offset => Math.floor(offset * data.size / target.clientWidth));
+  const isDown = type === 'pointerdown', isOnIt = Math.max(Math.abs(y - hidden?.y), Math.abs(x - hidden?.x)) <= HIDDEN;
+  if (isDown && hidden?.stays && isOnIt) hide();
+  else if (isDown || (pointerType === 'touch' ? hidden : !hidden?.stays)) hide(y, x, isDown || pointerType === 'touch');
+};
+at('image').onpointerleave = () => hidden?.stays || hide();
 window.addEventListener('keydown', ({key}) => key === 'Escape' && hide());
 
 // Puts the hand-coded kernels in the place of the learned ones, or these back.
@@ -43,6 +50,8 @@ function useKernels(isHandCoded) {
   choose(...Object.values(strongestOf(firstConv)));
 }
 
+at('arithmetic').onclick = ({currentTarget: {classList}, target}) =>  // on a phone
+  classList.toggle('open', !classList.contains('open') || !target.closest('#words'));
 at('handCoded').onchange = ({target}) => useKernels(target.checked);
 listen(at('channel'), (y, x) => choose(chosen.name, Math.floor(y), Math.floor(x), chosen.channel),
        (rows, columns, channels = 0) =>
@@ -170,7 +179,6 @@ function addDigit(group, {pixels, label}, caption) {
   button.onclick = () => {
     readTestDigit(bytes, name);
     button.ariaPressed = true;
-    at('answer').scrollIntoView({block: 'nearest'});  // it can be out of sight on a phone
   };
   at(group).append(button);
 }
@@ -198,8 +206,8 @@ const GUIDE = [
   ['drawing', 'From the pixels, the network computes ten probabilities, layer by layer. Draw a digit: all follow.',
     () => layers[firstConv] === learned && document.querySelector('#mistakes [aria-pressed=true]') &&
       ' This one is read wrongly.'],
-  ['image', `The network sees ${data.size} x ${data.size} pixels. Point at them: a square takes the ink away there, ` +
-    'and the bars answer; a click keeps it. What matters to the network?'],
+  ['image', `The network sees ${data.size} x ${data.size} pixels, scaled and centred. Point at them: a square takes ` +
+    'ink away, and the bars answer. A click keeps it, a click on it frees it.'],
   ...data.order.filter((name, i) => data.order.findIndex(other => kindOf(other) === kindOf(name)) === i).map(name =>
     [at(name) ? name : 'bars', `${name}: ${STEPS[kindOf(name)](name)}`, undefined, () => {
       useKernels(false);
@@ -208,12 +216,12 @@ const GUIDE = [
     }]),
   ['drawing', `Now you: draw a digit that the network reads with a probability below ${data.unsure}.`,
     () => shown === DRAWN && layers[firstConv] === learned && isUnsure() && ' Done: it is unsure.']];
-const isUnsure = () => Math.max(...softmaxOf([...network[LAST].array]).probabilities) < data.unsure;
+const isUnsure = () => Math.max(...softmaxOf([...network[LAST].array])) < data.unsure;
 const showGuide = guideThrough(GUIDE);
 
 // Whether this page reads the first digits as TensorFlow did: it does not know every way to connect layers.
 const isRight = data.probabilities.every((expected, i) => {
-  const {probabilities} = softmaxOf([...inference(bytesOf(data.digits[i].pixels))[LAST].array]);
+  const probabilities = softmaxOf([...inference(bytesOf(data.digits[i].pixels))[LAST].array]);
   return expected.every((probability, digit) => Math.abs(probability - probabilities[digit]) <= data.tolerance);
 });
 if (isRight) {
