@@ -281,6 +281,9 @@ def test_a_finger_that_scrolls_over_a_layer_chooses_nothing(page):
     finger(page, '#pool1', ['down', 20, 20], ['up', 20, 20])
     assert page.execute_script('return chosen.name') == 'pool1'
     assert not page.execute_script('return hidden')
+    touches = [page.execute_script('return getComputedStyle(document.querySelector(arguments[0])).touchAction', each)
+               for each in ('#pool1', '.digit canvas', '#image', '#drawing')]
+    assert touches == ['pan-y', 'auto', 'none', 'none']
     finger(page, '#image', ['down', 0, 0])  # one can scroll beside it
     assert page.execute_script('return hidden.stays')
 
@@ -425,6 +428,8 @@ def test_one_can_draw_by_keys(page):
     field = page.find_element(By.ID, 'drawing')
     page.find_element(By.CSS_SELECTOR, '.digit').click()
     field.send_keys(*[Keys.SHIFT] + 12 * [Keys.ARROW_DOWN] + [Keys.NULL] + 9 * [Keys.ARROW_RIGHT])
+    field.send_keys(Keys.SHIFT, Keys.ARROW_DOWN, Keys.NULL)
+    page.find_element(By.ID, 'undo').click()  # the second stroke
     page.execute_async_script(FRAMES)
     assert text(page, 'answer').startswith('Your drawing: the network reads 1 ')
     rows, columns = np.nonzero(page.execute_script('''return range(280).map(y => range(280).map(x =>
@@ -444,7 +449,11 @@ def test_a_square_under_the_pointer_hides_a_part_of_the_image_from_the_network(p
     expected = network(image)['softmax_linear'][0]
     found = page.execute_script('return [...network[LAST].array]')
     assert np.abs(found - expected).max() < 0.03 * np.abs(expected).max() < np.abs(np.subtract(found, before)).max()
-    assert frames(page)['image'] == [y - 3, x - 3, 7, 7] and text(page, 'answer').startswith('A part hidden: ')
+    colours = np.reshape(page.execute_script(
+        "return [...at('image').getContext('2d').getImageData(0, 0, 28, 28).data]"), [28, 28, 4])
+    is_grey = (colours[..., :3] == 136).all(axis=-1)
+    assert is_grey[y - 3:y + 4, x - 3:x + 4].all() and is_grey.sum() == 49
+    assert frames(page)['image'] == [6, 10, 5, 5] and text(page, 'answer').startswith('A part hidden: ')  # its patch
     assert text(page, 'answer').endswith('; of the whole it read {}.'.format(whole))
     webdriver.ActionChains(page).click().perform()  # which keeps it
     page.find_element(By.ID, 'pool1').click()
@@ -477,7 +486,7 @@ def test_the_guide_moves_the_chosen_activation(page):
     page.execute_script('useKernels(false); document.querySelector("#mistakes button").click(); showGuide(0)')
     assert text(page, 'guideText').endswith('This one is read wrongly.')
     page.find_element(By.ID, 'clear').click()
-    assert text(page, 'guideText').endswith('all follow.')
+    assert text(page, 'guideText').endswith('Draw a digit to see it.')
 
 
 def test_mistakes_are_what_the_page_reads_and_in_the_order_that_it_says(page):

@@ -131,7 +131,7 @@ function choosePixel(row, column) {
   showFrame('picture', input, top, left, kernel.length, kernel[0].length);
   at('result').parentNode.classList.toggle('filling', seen !== output);
   showFrame('result', seen, pixel.row, pixel.column, 1, 1, black);
-  at('arithmetic').classList.toggle('small', kernel[0].length > 5);
+  at('arithmetic').style.setProperty('--columns', kernel[0].length);
   const parts = (rgb ? ['red ', 'green ', 'blue '] : ['']).map((name, c) =>
     contribution(input, c, top, left, kernel, name));
   at('where').ariaLive = camera || at('play').ariaPressed === 'true' ? 'off' : 'polite';
@@ -178,8 +178,8 @@ function setMatrix(rows, name) {
   at('columns').value = matrix[0].length;
   at('editor').classList.toggle('small', matrix[0].length > 5);
   at('editor').innerHTML = matrix.map((row, y) => '<tr>' + row.map((value, x) =>
-    `<td><input value="${short(value)}" data-y="${y}" data-x="${x}" ` +
-    `tabindex="${y || x ? -1 : 0}" aria-label="weight in row ${y}, column ${x}"></td>`).join('') + '</tr>').join('');
+    `<td><input value="${short(value)}" data-y="${y}" data-x="${x}" tabindex="${y || x ? -1 : 0}" ` +
+    `aria-label="weight in row ${y}, column ${x}" aria-describedby="error"></td>`).join('') + '</tr>').join('');
   setName(name);
 }
 
@@ -209,9 +209,9 @@ const numberOf = text => text.replace(',', '.').replace('\u2212', '-').split('/'
 function setWeight(input, value) {
   const isNumber = Math.abs(value) <= 1e6;  // NaN is not
   input.ariaInvalid = !isNumber;
-  if (!isNumber) return tell('error', 'A weight is a number or a fraction, at most 1000000; the last one stays.');
+  if (!isNumber) tell('error', 'No number, or above 1000000: the weight before stays.');
   matrix = matrix.map(row => [...row]);
-  matrix[input.dataset.y][input.dataset.x] = value;
+  matrix[input.dataset.y][input.dataset.x] = isNumber ? value : input.before;
   setName('your own');
 }
 

@@ -9,7 +9,7 @@ let chosen = null;  // {name, y, x, channel}: the activation that is explained; 
 
 function titleOf(name) {
   const {height, width, channels} = network[name];
-  if (name === 'image') return 'image: point at it to hide a part';
+  if (name === 'image') return 'image: point to hide a part';
   return `${name}: ${name === firstConv ? 'kernels, and ' : ''}` +
     (isImage(name) ? `${height} x ${width} x ${channels}` : `${channels} units`);
 }
@@ -63,7 +63,8 @@ function showLayer(name) {
     const {top, left} = cornerOf(name, channel);
     for (let y = 0; y < layer.height; y++)
       for (let x = 0, from = y * layer.width * layer.channels + channel; x < layer.width; x++, from += layer.channels)
-        pixels[(top + y) * canvas.width + left + x] = colourOf(layer.array[from] / strongest);
+        pixels[(top + y) * canvas.width + left + x] =
+          name === 'image' && isHidden(y, x) ? packed([136, 136, 136]) : colourOf(layer.array[from] / strongest);
     if (name === firstConv && isFirst) {
       const kernel = kernelOf(layers[name], 0, channel), largest = Math.max(...kernel.flat().map(Math.abs), 1e-9);
       for (let y = 0; y < layer.height; y++)
@@ -115,14 +116,14 @@ let whole;   // the image without the square that hides a part of it
 let hidden;  // {y, x, stays}: the middle of this square, and whether a click keeps it
 let ofWhole;  // the answer without it
 
+const isHidden = (y, x) => hidden && Math.max(Math.abs(y - hidden.y), Math.abs(x - hidden.x)) <= HIDDEN;
+
 // A grey square over a part of the image: its ink is taken away. Without a place, nothing is hidden.
 function hide(y, x, stays) {
   if (!shown || y === undefined && !hidden) return;
   const inside = place => clamp(place, HIDDEN, data.size - 1 - HIDDEN);
   hidden = y === undefined ? undefined : {y: inside(y), x: inside(x), stays};
-  const isHidden = i => hidden && Math.abs(Math.floor(i / data.size) - hidden.y) <= HIDDEN &&
-    Math.abs(i % data.size - hidden.x) <= HIDDEN;
-  showNetwork(whole.map((value, i) => isHidden(i) ? 0 : value));
+  showNetwork(whole.map((value, i) => isHidden(Math.floor(i / data.size), i % data.size) ? 0 : value));
   explain();
 }
 
@@ -145,7 +146,7 @@ function showAnswer() {
 // ---- The arithmetic of one activation ----
 
 function frameIn(name, y, x, channel, height, width) {
-  if (!at(name) || hidden && name === 'image') return;  // the last layer has bars
+  if (!at(name)) return;  // the last layer has bars
   const {top, left} = cornerOf(name, channel);
   frame(at(name), top + y, left + x, height, width);
 }
@@ -164,7 +165,7 @@ function enlargeChannel({name, y, x, channel}) {
 // table of a unit names have a circle, and a line from there; the logits are too far away for lines.
 function showLines(inputs) {
   const from = at(before(chosen.name)), to = at(chosen.name) && frameOf(chosen.name);
-  if (to?.offsetWidth === 0 || !from.offsetWidth || hidden && from.id === 'image') at('lines').innerHTML = '';
+  if (to?.offsetWidth === 0 || !from.offsetWidth) at('lines').innerHTML = '';
   else if (!inputs) at('lines').innerHTML = linesBetween(frameOf(from.id), to);
   else {
     const [box, {left, top, width}, end] = [at('lines'), from, to].map(each => each?.getBoundingClientRect());
@@ -182,8 +183,6 @@ function explain() {
   if (!chosen || !shown) return;
   const {name, y, x, channel} = chosen;
   for (const each of document.querySelectorAll('.network i')) each.hidden = true;
-  frameOf('image').classList.toggle('hides', !!hidden);
-  if (hidden) frame(at('image'), hidden.y - HIDDEN, hidden.x - HIDDEN, 2 * HIDDEN + 1, 2 * HIDDEN + 1);
   frameIn(name, y, x, channel, 1, 1);
   const place = isImage(name) ? `channel ${channel}, row ${y}, column ${x}` :
     name === LAST ? `the logit of ${data.classes[channel]}` : `unit ${channel}`;
@@ -202,7 +201,7 @@ function explain() {
 
 function sentence(name, sum, bias, value) {
   const how = name === LAST ? `the logit is ${value}` : `${data.kinds[name].toLowerCase()} makes it ${value}` +
-    (data.kinds[name] === 'Relu' && sum + bias < 0 ? ', as all below 0' : '');
+    (data.kinds[name] === 'Relu' && sum + bias < 0 ? ', as it does with all below 0' : '');
   return `<p><b>sum ${sum.toFixed(4)} + bias ${bias.toFixed(4)} = ${(sum + bias).toFixed(4)}; ${how}.</b></p>`;
 }
 

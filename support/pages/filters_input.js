@@ -11,7 +11,7 @@ for (const canvas of [at('picture'), at('result')]) {  // a place in the picture
     choosePixel(Math.floor(y / canvas.height * output.height), Math.floor(x / canvas.width * output.width));
   }, (rows, columns) => choosePixel(pixel.row + rows, pixel.column + columns));
 }
-for (const type of ['pointerdown', 'keydown'])  // an error stands until the next action
+for (const type of ['pointerdown', 'keydown', 'change'])  // an error stands until the next action
   document.addEventListener(type, () => at('error').textContent = '', true);
 for (const id of ['pictureNear', 'resultNear']) at(id).onclick = ({offsetX, offsetY}) => {  // for a finger
   const [down, right] = [offsetY, offsetX].map(offset => 15 * offset / at(id).clientWidth - 7.5);
@@ -28,9 +28,10 @@ at('editor').onkeydown = event => {
   if (!step) return;
   event.preventDefault();
   const value = Number((weightOf(event.target) + step * (event.shiftKey ? 1 : 0.1)).toFixed(4));
-  Object.assign(event.target, {value}).select();
+  Object.assign(event.target, {value, before: value}).select();
   setWeight(event.target, value);
 };
+at('editor').addEventListener('focusin', ({target}) => target.before = weightOf(target));
 for (const type of ['click', 'focusin']) at('editor').addEventListener(type, ({target}) => target.select?.());
 
 at('kernels').onclick = ({target}) => {
@@ -101,8 +102,9 @@ at('play').onclick = () => {
 
 const GUIDE = [
   ['play', 'A kernel slides over the picture. At each place, its weights are multiplied by the pixels under them, ' +
-    'and the products add up to one pixel of the output. Press Play.'],
-  ['arithmetic', 'Point or tap anywhere: these are the pixels, the weights and the products of that place. A click ' +
+    'and the products add up to one pixel of the output. Press Play.',
+    () => filled !== Infinity && ' The output fills in behind the kernel.'],
+  ['picture', 'Point or tap anywhere: these are the pixels, the weights and the products of that place. A click ' +
     'fixes it. Point at a weight, or tap it: its pixel and their product light up.'],
   ['kernels', 'Choose blur: all weights are positive, and the output is a weighted mean of neighbours.',
     () => kernelName === 'blur' && ' Yes: fine details are gone.', () => at('kernels').scrollLeft = 0],

@@ -31,9 +31,9 @@ listen(at('image'), null, (rows, columns) =>
 at('image').onpointerup = null;
 at('image').onpointerdown = at('image').onpointermove = ({type, pointerType, offsetX, offsetY, target}) => {
   const [y, x] = [offsetY, offsetX].map(offset => Math.floor(offset * data.size / target.clientWidth));
-  const isDown = type === 'pointerdown', isOnIt = Math.max(Math.abs(y - hidden?.y), Math.abs(x - hidden?.x)) <= HIDDEN;
-  if (isDown && hidden?.stays && isOnIt) hide();
-  else if (isDown || (pointerType === 'touch' ? hidden : !hidden?.stays)) hide(y, x, isDown || pointerType === 'touch');
+  const isDown = type === 'pointerdown', isTouch = pointerType === 'touch';
+  if (isDown && hidden?.stays && isHidden(y, x)) hide();
+  else if (isDown || (isTouch ? hidden : !hidden?.stays)) hide(y, x, isDown || isTouch);
 };
 at('image').onpointerleave = () => hidden?.stays || hide();
 window.addEventListener('keydown', ({key}) => key === 'Escape' && hide());
@@ -69,6 +69,7 @@ const drawing = at('drawing').getContext('2d', {willReadFrequently: true});
 let nextFrame;  // in which the drawing is read: at most once for each frame
 let pen;        // the pointer that draws; others are ignored
 let past = [];  // what was drawn before each stroke
+const tip = {x: 140, y: 56};  // of the pen that is moved by keys; draws: whether it is on the paper
 const isTestDigit = () => document.querySelector('.digit[aria-pressed=true]');  // in the field
 
 function clear() {
@@ -100,6 +101,7 @@ function readTestDigit(bytes, name) {
 function beginStroke(x, y) {
   if (isTestDigit()) clear();
   remember();
+  tip.draws = false;
   drawing.beginPath();
   strokeTo(x, y);
   strokeTo(x, y);  // once more to the same place: a dot, if nothing follows
@@ -144,18 +146,20 @@ at('drawing').onpointermove = event => event.pointerId === pen &&
 at('drawing').onpointerup = at('drawing').onpointercancel = at('drawing').onlostpointercapture = event => {
   if (event.pointerId === pen) pen = undefined;
 };
-const tip = {x: 140, y: 56};  // of the pen that is moved by keys
+const showTip = () => frame(at('drawing'), tip.y - 9, tip.x - 9, 18, 18);
+at('drawing').onfocus = () => at('drawing').matches(':focus-visible') && showTip();
 at('drawing').onkeydown = event => {
-  const {key, shiftKey, repeat} = event;
+  const {key, shiftKey} = event;
   if (!(key in MOVES)) return;
   event.preventDefault();
-  if (shiftKey && !repeat) beginStroke(tip.x, tip.y);
+  if (shiftKey && !tip.draws) beginStroke(tip.x, tip.y);
+  tip.draws = shiftKey;
   tip.y = clamp(tip.y + 14 * MOVES[key][0], 0, 280);
   tip.x = clamp(tip.x + 14 * MOVES[key][1], 0, 280);
   if (shiftKey) strokeTo(tip.x, tip.y);
-  frame(at('drawing'), tip.y - 9, tip.x - 9, 18, 18);
+  showTip();
 };
-at('drawing').onblur = () => frameOf('drawing').hidden = true;
+at('drawing').onblur = () => [tip.draws, frameOf('drawing').hidden] = [false, true];
 at('undo').onclick = () => {
   clear();
   drawing.putImageData(past.pop(), 0, 0);
@@ -198,15 +202,15 @@ const STEPS = {  // by the kind of a layer
   conv: name => `each kernel looks at all ${network[before(name)].channels} channels of ${before(name)}, and adds up ` +
     'their sums. Fix an activation by a click, then click on a bar.',
   unit: name => `a unit sums ${before(name)}'s activations, each times a weight. Circles mark the largest products.`,
-  last: () => 'the logits. Softmax divides the exponential of each by the sum of all; so probabilities sum to 1. A ' +
+  last: () => 'the logits. Softmax divides the exponential of each by the sum of all exponentials. A ' +
     'click on a digit explains its logit.'};
 const kindOf = name => name === LAST ? 'last' : name === firstConv ? 'first' : !(name in layers) ? 'pool' :
   isImage(name) ? 'conv' : 'unit';
 const GUIDE = [
-  ['drawing', 'From the pixels, the network computes ten probabilities, layer by layer. Draw a digit: all follow.',
+  ['drawing', 'From the pixels, the network computes ten probabilities, layer by layer. Draw a digit to see it.',
     () => layers[firstConv] === learned && document.querySelector('#mistakes [aria-pressed=true]') &&
       ' This one is read wrongly.'],
-  ['image', `The network sees ${data.size} x ${data.size} pixels, scaled and centred. Point at them: a square takes ` +
+  ['image', `The network sees ${data.size} x ${data.size} pixels, scaled and centred. Point or tap: a square takes ` +
     'ink away, and the bars answer. A click keeps it, a click on it frees it.'],
   ...data.order.filter((name, i) => data.order.findIndex(other => kindOf(other) === kindOf(name)) === i).map(name =>
     [at(name) ? name : 'bars', `${name}: ${STEPS[kindOf(name)](name)}`, undefined, () => {
@@ -214,7 +218,7 @@ const GUIDE = [
       keep(false);
       choose(...Object.values(strongestOf(name)));
     }]),
-  ['drawing', `Now you: draw a digit that the network reads with a probability below ${data.unsure}.`,
+  ['drawing', `Now you: draw a digit that it reads with a probability below ${data.unsure}. It always chooses one.`,
     () => shown === DRAWN && layers[firstConv] === learned && isUnsure() && ' Done: it is unsure.']];
 const isUnsure = () => Math.max(...softmaxOf([...network[LAST].array])) < data.unsure;
 const showGuide = guideThrough(GUIDE);
