@@ -301,7 +301,7 @@ def cell(page, row, column):
 
 
 @pytest.mark.parametrize('typed, value', [('1,5', 1.5), ('-', 0.25), ('Infinity', 0.25), ('', 0), ('1/0', 0.25),
-                                          ('1e30', 0.25),                                          ('.0625', 0.0625), ('-2', -2), ('1/9', 1 / 9)])
+                                          ('1e30', 0.25), ('.0625', 0.0625), ('-2', -2), ('1/9', 1 / 9)])
 def test_a_weight_is_what_a_person_means(page, typed, value):
     choose(page, 'kernels', 'blur')
     replace(page, cell(page, 1, 1), typed or Keys.BACKSPACE)
