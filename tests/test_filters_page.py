@@ -475,7 +475,7 @@ def test_what_lies_around_the_patch_and_the_output_is_enlarged(page):
     np.testing.assert_allclose(frames, [[6, 6, 3, 3], [7, 7, 1, 1]], atol=1e-3)
     choose(page, 'stride', '2')
     for name, down, right, expected in ('pictureNear', 4, -2, [12, 9]), ('resultNear', -3, 1, [7, 11]):  # a click there
-        page.execute_script('choosePixel(10, 10)')
+        page.execute_script('keep(true); choosePixel(10, 10)')
         canvas = page.find_element(By.ID, name)
         ActionChains(page).move_to_element(canvas).move_by_offset(*[
             round(steps * canvas.size['width'] / 15) for steps in (right, down)]).click().perform()

@@ -319,6 +319,8 @@ def test_the_channel_of_the_chosen_activation_is_enlarged_and_answers_to_the_poi
     assert (np.diff(brightness[order]) >= -2).all() and np.ptp(brightness) > 50  # the stronger, the brighter
     canvas, side = page.find_element(By.ID, 'channel'), int(len(values) ** 0.5)
     size = canvas.size
+    webdriver.ActionChains(page).move_to_element(canvas).perform()
+    page.execute_script('choose(arguments[0], 0, 0, arguments[1])', name, channel)  # the mouse may have crossed a layer
     webdriver.ActionChains(page).move_to_element(canvas).move_by_offset(*[
         round(((place[i] + 0.5) / side - 0.5) * size[length]) for i, length in ((1, 'width'), (0, 'height'))]).perform()
     assert page.execute_script('return [chosen.name, chosen.y, chosen.x, chosen.channel]') == [name, *place, channel]
@@ -427,8 +429,9 @@ def test_a_stroke_that_leaves_the_field_goes_on_along_its_border(page):
 def test_one_can_draw_by_keys(page):
     field = page.find_element(By.ID, 'drawing')
     page.find_element(By.CSS_SELECTOR, '.digit').click()
-    field.send_keys(*[Keys.SHIFT] + 12 * [Keys.ARROW_DOWN] + [Keys.NULL] + 9 * [Keys.ARROW_RIGHT])
-    field.send_keys(Keys.SHIFT, Keys.ARROW_DOWN, Keys.NULL)
+    field.send_keys(Keys.SHIFT, *12 * [Keys.ARROW_DOWN])
+    field.send_keys(*9 * [Keys.ARROW_RIGHT])
+    field.send_keys(Keys.SHIFT, Keys.ARROW_DOWN)
     page.find_element(By.ID, 'undo').click()  # the second stroke
     page.execute_async_script(FRAMES)
     assert text(page, 'answer').startswith('Your drawing: the network reads 1 ')
