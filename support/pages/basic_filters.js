@@ -55,6 +55,7 @@ function update() {
     at('error').textContent = 'Under VALID the kernel must fit into the picture; it does not, so SAME is back.';
     return;
   }
+  if (!camera) tell('error', '');
   play(false);
   compute({kernel, input: wrong ? picture.sums : input, stride, padding});
   at('wrong').disabled = input.channels === 1;
@@ -187,6 +188,7 @@ function setName(name) {
   kernelName = name;
   if (name === 'your own') showEffect(name, own = matrix);
   for (const button of at('kernels').children) button.ariaPressed = button.value === name;
+  at('kernels').scrollLeft = at('kernels').querySelector('[aria-pressed=true]').offsetLeft - 90;  // on a phone
   const largest = largestOf(matrix);
   for (const each of at('editor').querySelectorAll('input')) each.style = signed(weightOf(each), largest);
   update();
@@ -209,10 +211,10 @@ const numberOf = text => text.replace(',', '.').replace('\u2212', '-').split('/'
 function setWeight(input, value) {
   const isNumber = Math.abs(value) <= 1e6;  // NaN is not
   input.ariaInvalid = !isNumber;
-  if (!isNumber) tell('error', 'No number, or above 1000000: the weight before stays.');
   matrix = matrix.map(row => [...row]);
-  matrix[input.dataset.y][input.dataset.x] = isNumber ? value : input.before;
-  setName('your own');
+  matrix[input.dataset.y][input.dataset.x] = isNumber ? value : input.before.weight;
+  setName(isNumber ? 'your own' : input.before.name);
+  tell('error', isNumber ? '' : 'No number, or above 1000000: the weight before stays.');
 }
 
 // A list that is longer or shorter around the same centre.

@@ -99,7 +99,6 @@ const bars = [...at('bars').querySelectorAll('button')].map((button, digit) => {
 // one of the layer is explained.
 function read(pixels, name) {
   [whole, hidden, shown] = [pixels, undefined, name];
-  at('guideNext').disabled = false;
   showNetwork(pixels);
   if (chosen && !isKept) chosen = strongestOf(chosen.name);
   explain();
@@ -200,7 +199,9 @@ function explain() {
 }
 
 function sentence(name, sum, bias, value) {
-  const how = name === LAST ? `the logit is ${value}` : `${data.kinds[name].toLowerCase()} makes it ${value}` +
+  const all = sumOf([...network[LAST].array].map(Math.exp)), probability = probabilityText(Math.exp(sum + bias) / all);
+  const how = name === LAST ? `the logit is ${value}; e<sup>${value}</sup> / ${all.toPrecision(5)} = ${probability}` :
+    `${data.kinds[name].toLowerCase()} makes it ${value}` +
     (data.kinds[name] === 'Relu' && sum + bias < 0 ? ', as it does with all below 0' : '');
   return `<p><b>sum ${sum.toFixed(4)} + bias ${bias.toFixed(4)} = ${(sum + bias).toFixed(4)}; ${how}.</b></p>`;
 }

@@ -11,8 +11,6 @@ for (const canvas of [at('picture'), at('result')]) {  // a place in the picture
     choosePixel(Math.floor(y / canvas.height * output.height), Math.floor(x / canvas.width * output.width));
   }, (rows, columns) => choosePixel(pixel.row + rows, pixel.column + columns));
 }
-for (const type of ['pointerdown', 'keydown', 'change'])  // an error stands until the next action
-  document.addEventListener(type, () => at('error').textContent = '', true);
 for (const id of ['pictureNear', 'resultNear']) at(id).onclick = ({offsetX, offsetY}) => {  // for a finger
   const [down, right] = [offsetY, offsetX].map(offset => 15 * offset / at(id).clientWidth - 7.5);
   const step = id === 'resultNear' ? 1 : settings().stride;
@@ -28,10 +26,10 @@ at('editor').onkeydown = event => {
   if (!step) return;
   event.preventDefault();
   const value = Number((weightOf(event.target) + step * (event.shiftKey ? 1 : 0.1)).toFixed(4));
-  Object.assign(event.target, {value, before: value}).select();
+  Object.assign(event.target, {value, before: {weight: value, name: 'your own'}}).select();
   setWeight(event.target, value);
 };
-at('editor').addEventListener('focusin', ({target}) => target.before = weightOf(target));
+at('editor').addEventListener('focusin', ({target}) => target.before = {weight: weightOf(target), name: kernelName});
 for (const type of ['click', 'focusin']) at('editor').addEventListener(type, ({target}) => target.select?.());
 
 at('kernels').onclick = ({target}) => {
@@ -74,14 +72,15 @@ function showAll() {
   draw(at('result'), output, black);
 }
 
-// The first steps are of one output each, so that one can follow; then they grow.
+// The first steps are of one output each, so that one can follow; then they grow, to 1% of the output.
 function play(isPlaying, count = 1) {
   clearTimeout(timer);
   at('play').ariaPressed = isPlaying;
   at('play').textContent = isPlaying ? '\u275a\u275a Pause' : '\u25b6 Play';
   if (!isPlaying) return;
   keep(false);
-  if (slide(Math.floor(count))) timer = setTimeout(play, Math.max(30, 600 / count ** 3), true, count * 1.07);
+  const next = Math.min(1.1 * count, 1 + output.array.length / 100);
+  if (slide(Math.floor(count))) timer = setTimeout(play, Math.max(30, 600 / count ** 3), true, next);
   else {  // the last patch lies at the border, where there is little to see
     play(false);
     chooseCentre(centre.row, centre.column);
@@ -107,7 +106,7 @@ const GUIDE = [
   ['picture', 'Point or tap anywhere: these are the pixels, the weights and the products of that place. A click ' +
     'fixes it. Point at a weight, or tap it: its pixel and their product light up.'],
   ['kernels', 'Choose blur: all weights are positive, and the output is a weighted mean of neighbours.',
-    () => kernelName === 'blur' && ' Yes: fine details are gone.', () => at('kernels').scrollLeft = 0],
+    () => kernelName === 'blur' && ' Yes: it is softer.', () => at('kernels').scrollLeft = 0],
   ['editor', 'Change a weight: type, or use the arrow keys up and down.',
     () => own === matrix && ' Yes: the output follows.'],
   ['stride', 'A stride of 2 moves the kernel by two pixels: the output has about half the height and width.',
@@ -119,9 +118,9 @@ const GUIDE = [
 function judgeEdgeFinder(rows) {
   const columns = rows[0].map((_, x) => rows.map(row => row[x])), wrong = columns.findIndex(each => !sumsToZero(each));
   if (wrong >= 0) return ` Not yet: column ${wrong} sums to ${Number(sumOf(columns[wrong]).toPrecision(9))}.`;
-  if (rows.every(row => Math.abs(sumOf(row)) < 0.1)) return ' Not yet: no row sums to 0.1 or more, so little is seen.';
+  if (rows.every(row => Math.abs(sumOf(row)) < 0.1)) return ' Not yet: no row sums to 0.1, so such edges hardly show.';
   if (rows !== own) return ' This one does, but it is ready-made.';
-  return ' Yes: every column sums to 0, so vertical edges vanish; the rows do not.';
+  return ' Yes: every column sums to 0, so vertical edges vanish; not every row does.';
 }
 
 const showGuide = guideThrough(GUIDE);
@@ -140,7 +139,6 @@ image.decode().then(() => createImageBitmap(image)).then(bitmap => {
   setPicture(bitmap, data.image_name, data.imageSize);
   setMatrix(data.kernels[first], first);
   oneTabStop(at('kernels'));
-  at('kernels').scrollLeft = at('kernels').querySelector('[aria-pressed=true]').offsetLeft - 90;  // on a phone
   oneTabStop(at('editor'), 'input', {ArrowLeft: MOVES.ArrowLeft, ArrowRight: MOVES.ArrowRight});
   showGuide(0);
 });

@@ -5,7 +5,6 @@ Object.assign(MOVES, {PageUp: [0, 0, -1], PageDown: [0, 0, 1]});
 function choose(name, y, x, channel) {
   const {height, width, channels} = network[name];
   chosen = {name, y: clamp(y, 0, height - 1), x: clamp(x, 0, width - 1), channel: clamp(channel, 0, channels - 1)};
-  at('arithmetic').scrollTop = 0;
   explain();
 }
 for (const name of FIGURES) {
@@ -26,9 +25,8 @@ for (const name of FIGURES) {
 }
 
 // A square under the pointer hides a part of the image. A click keeps it, and one on it takes it away.
-listen(at('image'), null, (rows, columns) =>
+listen(at('image'), () => {}, (rows, columns) =>
   hide((hidden?.y ?? data.size / 2) + rows, (hidden?.x ?? data.size / 2) + columns, true));
-at('image').onpointerup = null;
 at('image').onpointerdown = at('image').onpointermove = ({type, pointerType, offsetX, offsetY, target}) => {
   const [y, x] = [offsetY, offsetX].map(offset => Math.floor(offset * data.size / target.clientWidth));
   const isDown = type === 'pointerdown', isTouch = pointerType === 'touch';
@@ -46,12 +44,14 @@ function useKernels(isHandCoded) {
   layers[firstConv] = isHandCoded ? handCoded : learned;
   at(firstConv).image = undefined;  // its kernels are drawn anew
   if (!shown) return;  // when something is drawn
+  const {y, x} = hidden ?? {};
   read(whole, shown);
+  hide(y, x, true);
   choose(...Object.values(strongestOf(firstConv)));
 }
 
 at('arithmetic').onclick = ({currentTarget: {classList}, target}) =>  // on a phone
-  classList.toggle('open', !classList.contains('open') || !target.closest('#words'));
+  classList.toggle('open', !classList.contains('open') || !!target.closest('#numbers, #enlarged'));
 at('handCoded').onchange = ({target}) => useKernels(target.checked);
 listen(at('channel'), (y, x) => choose(chosen.name, Math.floor(y), Math.floor(x), chosen.channel),
        (rows, columns, channels = 0) =>
@@ -127,7 +127,6 @@ function showNothing(answer) {
   shown = '';  // nothing is explained
   at('answer').textContent = answer;
   showGuide();
-  at('guideNext').disabled = true;
 }
 
 function placeIn({clientX, clientY}) {
@@ -216,9 +215,10 @@ const GUIDE = [
     [at(name) ? name : 'bars', `${name}: ${STEPS[kindOf(name)](name)}`, undefined, () => {
       useKernels(false);
       keep(false);
+      at('arithmetic').classList.remove('open');
       choose(...Object.values(strongestOf(name)));
     }]),
-  ['drawing', `Now you: draw a digit that it reads with a probability below ${data.unsure}. It always chooses one.`,
+  ['drawing', `Now you: draw a digit that it reads with a probability below ${data.unsure}. It reads letters, too.`,
     () => shown === DRAWN && layers[firstConv] === learned && isUnsure() && ' Done: it is unsure.']];
 const isUnsure = () => Math.max(...softmaxOf([...network[LAST].array])) < data.unsure;
 const showGuide = guideThrough(GUIDE);
