@@ -236,8 +236,8 @@ function explainUnit({name, channel}, input, value) {
       `<td style="${signed(effect(part), Math.abs(effect(largest[0])))}">${effect(part).toFixed(4)}</td></tr>`;
   };
   const header = [before(name), 'activation', 'weight', 'product'].map(each => `<th>${each}</th>`).join('');
-  return [`${sentence(name, total, bias, value)}<p>The sum runs over all ${array.length} activations of ` +
-    `${before(name)}. The table has those with the largest effects, up or down; they are circled.</p>`,
+  return [`${sentence(name, total, bias, value)}<p>Of all ${array.length} products, the table has the largest, up or ` +
+    'down. Their activations are circled.</p>',
     `<table class="equation largest"><tr>${header}</tr>${named.map(row).join('')}</table>`, inputs];
 }
 
