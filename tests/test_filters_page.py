@@ -385,7 +385,7 @@ def test_the_chosen_place_stays_when_stride_and_padding_change(page):
 
 @pytest.mark.parametrize('name, says', [
     ('edge', 'sum to 0: flat areas become 0'), ('blur', 'sum to 1: flat areas keep their brightness'),
-    ('blur', 'which blurs'), ('emboss', 'sum to 1'),
+    ('blur', 'it mixes neighbours'), ('emboss', 'sum to 1'),
     ([[999999, -1]], 'sum to 999998:'), ([[0, 0]], 'become 0, shown black'), ([[2, -2]], 'become 0, shown grey'),
     ([[1000000, -999999]], 'sum to 1: flat'), ([[0.1, 0.2, -0.3]], 'sum to 0:'),
     ([[1.0005]], 'flat areas keep their brightness'), ([[2]], 'This weight is 2: flat areas become brighter'),
@@ -394,7 +394,7 @@ def test_the_chosen_place_stays_when_stride_and_padding_change(page):
 def test_the_words_are_those_of_the_kernel(page, name, says):
     page.execute_script('setMatrix(data.kernels[arguments[0]] ?? arguments[0], "your own")', name)
     assert says in text(page, 'words')
-    assert ('blurs' in text(page, 'words')) == (name == 'blur')
+    assert ('mixes' in text(page, 'words')) == (name == 'blur')
     matrix = page.execute_script('return matrix')
     assert ('sum to 0:' in text(page, 'words')) == results.is_zero_sum(np.float32(matrix))  # in figures and tables, too
 
@@ -484,6 +484,7 @@ def test_what_lies_around_the_patch_and_the_output_is_enlarged(page):
 
 
 def test_the_guide_checks_its_question_and_stays_closed(page):
+    page.execute_script('at("play").click(); at("play").click()')
     page.find_element(By.ID, 'guideOpen').click()
     for step, action in enumerate(['', '', 'setMatrix(data.kernels.blur, "blur")', 'setMatrix([[1]], "your own")',
                                    'at("stride").value = 2; update()']):
@@ -491,6 +492,7 @@ def test_the_guide_checks_its_question_and_stays_closed(page):
         page.execute_script(action)
         assert ('Yes' in text(page, 'guideText')) == (step > 1)
         page.find_element(By.ID, 'guideNext').click()
+        assert page.execute_script('return seen === output')  # after Play, all is there again
     page.find_element(By.ID, 'guideBack').click()
     assert text(page, 'guideText').startswith('5 of 6') and text(page, 'guideText').endswith('Yes: 30 by 45.')
     page.find_element(By.ID, 'guideNext').click()

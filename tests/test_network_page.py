@@ -262,6 +262,9 @@ def test_pointing_in_a_narrow_window_touching_and_choosing(page, network, mnist)
         heights.append(panel.size['height'])
         page.find_element(By.CSS_SELECTOR, '#words h2').click()
     assert heights[0] == heights[2] < heights[1] < 0.6 * 900
+    page.execute_script('choose("conv2", 3, 3, 3)')
+    page.find_elements(By.CSS_SELECTOR, '.sums button')[1].click()  # in the panel, which stays open
+    assert panel.size['height'] > heights[0] and 'channel 1 patch' in panel.text
     drawing = page.find_element(By.ID, 'drawing')
     page.execute_script('clear(); arguments[0].scrollIntoView()', drawing)
     touch(page, drawing, [(.2, .2), (.5, .2), (.8, .2), (.6, .5), (.4, .9)])
@@ -608,7 +611,7 @@ def test_the_names_of_classes_stand_on_the_page_and_run_nothing(browser, tmp_pat
         open_page(browser, write_page(tmp_path, random_network(LECTURE, 'relu', 'max'), names))
     browser.execute_script('choose(LAST, 0, 0, 0)')
     assert [each.text for each in browser.find_elements(By.CSS_SELECTOR, '#bars button')] == names
-    assert browser.find_element(By.CSS_SELECTOR, '#words h2').text == 'dense5, the logit of ' + names[0]
+    assert browser.find_element(By.CSS_SELECTOR, '#words h2').text == 'dense5, logit of ' + names[0]
     assert 'the network reads ' in text(browser, 'answer') and not browser.find_elements(By.TAG_NAME, 'img')
 
 

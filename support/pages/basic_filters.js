@@ -108,7 +108,7 @@ function words(kernel, sum, isZeroSum, wrong) {
   else text.push(`${weights} ${Number(sum.toPrecision(9))}: flat areas become ${sum > 1 ? 'brighter' : sum > 0 ?
     'darker' : 'negative'}${blackOf(kernel) ? '; 0 is shown grey' : ''}.`);
   if (kernel.flat().every(weight => weight >= 0) && kernel.flat().filter(weight => weight).length > 1)
-    text.push('No weight is negative: it mixes neighbours, which blurs.');
+    text.push('No weight is negative: it mixes neighbours.');
   return text.join(' ');
 }
 

@@ -184,7 +184,7 @@ function explain() {
   for (const each of document.querySelectorAll('.network i')) each.hidden = true;
   frameIn(name, y, x, channel, 1, 1);
   const place = isImage(name) ? `channel ${channel}, row ${y}, column ${x}` :
-    name === LAST ? `the logit of ${data.classes[channel]}` : `unit ${channel}`;
+    name === LAST ? `logit of ${data.classes[channel]}` : `unit ${channel}`;
   strongestBefore = strongestIn(network[before(name)]);
   const explanation = !(name in layers) ? explainPooling : isImage(name) ? explainConvolution : explainUnit;
   const [words, numbers, inputs] =
@@ -200,7 +200,7 @@ function explain() {
 
 function sentence(name, sum, bias, value) {
   const all = sumOf([...network[LAST].array].map(Math.exp)), probability = probabilityText(Math.exp(sum + bias) / all);
-  const how = name === LAST ? `the logit is ${value}; e<sup>${value}</sup> / ${all.toPrecision(5)} = ${probability}` :
+  const how = name === LAST ? `the logit is ${value}; e<sup>${value}</sup> / ${all.toPrecision(5)} is ${probability}` :
     `${data.kinds[name].toLowerCase()} makes it ${value}` +
     (data.kinds[name] === 'Relu' && sum + bias < 0 ? ', as it does with all below 0' : '');
   return `<p><b>sum ${sum.toFixed(4)} + bias ${bias.toFixed(4)} = ${(sum + bias).toFixed(4)}; ${how}.</b></p>`;

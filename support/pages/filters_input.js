@@ -104,7 +104,7 @@ const GUIDE = [
     'and the products add up to one pixel of the output. Press Play.',
     () => filled !== Infinity && ' The output fills in behind the kernel.'],
   ['picture', 'Point or tap anywhere: these are the pixels, the weights and the products of that place. A click ' +
-    'fixes it. Point at a weight, or tap it: its pixel and their product light up.'],
+    'fixes it. Point at a weight, or tap it: its pixel and their product light up.', undefined, update],
   ['kernels', 'Choose blur: all weights are positive, and the output is a weighted mean of neighbours.',
     () => kernelName === 'blur' && ' Yes: it is softer.', () => at('kernels').scrollLeft = 0],
   ['editor', 'Change a weight: type, or use the arrow keys up and down.',

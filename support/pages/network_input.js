@@ -50,8 +50,8 @@ function useKernels(isHandCoded) {
   choose(...Object.values(strongestOf(firstConv)));
 }
 
-at('arithmetic').onclick = ({currentTarget: {classList}, target}) =>  // on a phone
-  classList.toggle('open', !classList.contains('open') || !!target.closest('#numbers, #enlarged'));
+at('arithmetic').onclick = event => event.currentTarget.classList.toggle('open',  // on a phone
+  !event.currentTarget.matches('.open') || event.composedPath().some(({id}) => ['numbers', 'enlarged'].includes(id)));
 at('handCoded').onchange = ({target}) => useKernels(target.checked);
 listen(at('channel'), (y, x) => choose(chosen.name, Math.floor(y), Math.floor(x), chosen.channel),
        (rows, columns, channels = 0) =>
@@ -218,8 +218,8 @@ const GUIDE = [
       at('arithmetic').classList.remove('open');
       choose(...Object.values(strongestOf(name)));
     }]),
-  ['drawing', `Now you: draw a digit that it reads with a probability below ${data.unsure}. It reads letters, too.`,
-    () => shown === DRAWN && layers[firstConv] === learned && isUnsure() && ' Done: it is unsure.']];
+  ['drawing', `Now you: draw a digit that it reads with a probability below ${data.unsure}.`,
+    () => shown === DRAWN && layers[firstConv] === learned && isUnsure() && ' Done: it is unsure.', () => hide()]];
 const isUnsure = () => Math.max(...softmaxOf([...network[LAST].array])) < data.unsure;
 const showGuide = guideThrough(GUIDE);
 
