@@ -102,6 +102,11 @@ def test_a_unit_names_what_has_the_largest_effects(page, name, inputs):
     assert float(total) == pytest.approx(effects.sum(), abs=6e-5)
     value = page.execute_script('return valueAt(network[arguments[0]], 0, 0, 3)', name)
     assert value == pytest.approx(float(result) if name == 'softmax_linear' else max(float(result), 0), abs=2e-4)
+    if name == 'softmax_linear':
+        softmax = re.search(r'e(\S+) / (\S+) is <?(\S+)\.\n', text(page, 'arithmetic')).groups()
+        logits = page.execute_script('return [...network[LAST].array]')
+        expected = [logits[3], np.exp(logits).sum(), scipy.special.softmax(logits)[3]]
+        np.testing.assert_allclose(np.array(softmax, float), expected, rtol=1e-4, atol=1e-4)
     circles = page.execute_script('''const {left, top, width} = at(arguments[0]).getBoundingClientRect();
         return [...document.querySelectorAll('#lines circle')].map(each => {
           const circle = each.getBoundingClientRect(), scale = at(arguments[0]).width / width;

@@ -52,10 +52,9 @@ function update() {
   if (padding === 'VALID' && (h > input.height || w > input.width)) {
     at('padding').value = 'SAME';
     update();
-    at('error').textContent = 'Under VALID the kernel must fit into the picture; it does not, so SAME is back.';
-    return;
+    return tell('error', 'Under VALID the kernel must fit into the picture; it does not, so SAME is back.');
   }
-  if (!camera) tell('error', '');
+  if (!camera) tell('error', '');  // its frames are nobody's action
   play(false);
   compute({kernel, input: wrong ? picture.sums : input, stride, padding});
   at('wrong').disabled = input.channels === 1;

@@ -199,8 +199,9 @@ function explain() {
 }
 
 function sentence(name, sum, bias, value) {
-  const all = sumOf([...network[LAST].array].map(Math.exp)), probability = probabilityText(Math.exp(sum + bias) / all);
-  const how = name === LAST ? `the logit is ${value}; e<sup>${value}</sup> / ${all.toPrecision(5)} is ${probability}` :
+  const logits = [...network[LAST].array], how = name === LAST ?
+    `the logit is ${value}; e<sup>${value}</sup> / ${sumOf(logits.map(Math.exp)).toPrecision(5)} is ` +
+    probabilityText(softmaxOf(logits)[chosen.channel]) :
     `${data.kinds[name].toLowerCase()} makes it ${value}` +
     (data.kinds[name] === 'Relu' && sum + bias < 0 ? ', as it does with all below 0' : '');
   return `<p><b>sum ${sum.toFixed(4)} + bias ${bias.toFixed(4)} = ${(sum + bias).toFixed(4)}; ${how}.</b></p>`;
